@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+mod cloudevents;
+mod codec;
+pub mod compat;
+mod event;
+mod notification;
+mod reminder;
+mod task;
+pub mod topics;
+
+pub use cloudevents::{CE_HEADERS, CONTENT_TYPE};
+pub use codec::{
+    DecodeError, EncodeError, Encoded, EventSchema, FRAME_HEADER_BYTES, MAX_EVENT_BYTES, WriterSchema,
+    all_schemas, decode, frame, unframe,
+};
+pub use event::{Actor, Event, Head, InvariantError, Timestamp, now};
+pub use notification::{Notification, NotificationEvent, NotificationEventKind};
+pub use reminder::{Reminder, ReminderEvent, ReminderEventKind};
+pub use task::{FieldChange, Priority, Task, TaskEvent, TaskEventKind, TaskReminder};

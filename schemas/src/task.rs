@@ -1,0 +1,212 @@
+//! Task events: the whole task after each change.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::event::require;
+use crate::{Actor, Event, Head, InvariantError, Timestamp};
+
+/// How urgent a task is, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Can wait.
+    Low,
+    /// The default.
+    #[default]
+    Medium,
+    /// Before the others.
+    High,
+    /// Now.
+    Urgent,
+}
+
+impl Priority {
+    /// The name on the wire, in the API and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Urgent => "urgent",
+        }
+    }
+
+    /// The priority of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Low, Self::Medium, Self::High, Self::Urgent].into_iter().find(|p| p.as_str() == name)
+    }
+}
+
+/// A reminder as the person asked for it: exactly one of `offset` and `at` is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskReminder {
+    /// Stable while the task lives.
+    pub id: Uuid,
+    /// Signed ISO 8601 duration relative to the task's due time, such as `-PT10M`.
+    #[serde(default)]
+    pub offset: Option<String>,
+    /// Absolute instant.
+    #[serde(default, with = "chrono::serde::ts_microseconds_option")]
+    pub at: Option<Timestamp>,
+}
+
+/// A task as it stands after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Identity of the task.
+    pub id: Uuid,
+    /// Grows by one with every change, taken under the task's row lock.
+    pub version: i64,
+    /// 1 to 500 characters.
+    pub title: String,
+    /// Up to 10,000 characters, Markdown kept as is.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// At most 20, in the person's order.
+    pub tags: Vec<String>,
+    /// When it is due.
+    #[serde(default, with = "chrono::serde::ts_microseconds_option")]
+    pub due_at: Option<Timestamp>,
+    /// IANA zone in which `due_at`, offsets and the recurrence are meant.
+    pub timezone: String,
+    /// At most 20.
+    pub reminders: Vec<TaskReminder>,
+    /// The recurring series that it is an instance of.
+    #[serde(default)]
+    pub series_id: Option<Uuid>,
+    /// Which occurrence of the series it is: its original due time (RFC 5545 RECURRENCE-ID).
+    #[serde(default, with = "chrono::serde::ts_microseconds_option")]
+    pub occurrence: Option<Timestamp>,
+    /// The series' RRULE (RFC 5545 section 3.3.10) at the time of the change.
+    #[serde(default)]
+    pub recurrence: Option<String>,
+    /// When it was created.
+    #[serde(with = "chrono::serde::ts_microseconds")]
+    pub created_at: Timestamp,
+    /// When it last changed.
+    #[serde(with = "chrono::serde::ts_microseconds")]
+    pub updated_at: Timestamp,
+    /// When it was completed, `None` while it is open.
+    #[serde(default, with = "chrono::serde::ts_microseconds_option")]
+    pub completed_at: Option<Timestamp>,
+    /// When it was deleted, `None` while it exists.
+    #[serde(default, with = "chrono::serde::ts_microseconds_option")]
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Task {
+    /// Neither completed nor deleted: its reminders may ring.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.completed_at.is_none() && self.deleted_at.is_none()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), InvariantError> {
+        require(!self.id.is_nil(), "task.id", "is nil")?;
+        require(self.version >= 1, "task.version", "is below 1")?;
+        require(!self.title.is_empty(), "task.title", "is empty")?;
+        require(self.reminders.len() <= 20, "task.reminders", "holds more than 20")?;
+        require(
+            self.reminders.iter().all(|r| r.offset.is_some() != r.at.is_some()),
+            "task.reminders",
+            "holds one without exactly one of offset and at",
+        )?;
+        require(
+            self.series_id.is_some() == self.occurrence.is_some(),
+            "task.occurrence",
+            "goes with series_id, and only with it",
+        )
+    }
+}
+
+/// One field that changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// The field as the HTTP API spells it.
+    pub field: String,
+    /// JSON text of the value before.
+    #[serde(default)]
+    pub old: Option<String>,
+    /// JSON text of the value after.
+    #[serde(default)]
+    pub new: Option<String>,
+}
+
+/// What happened to a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TaskEventKind {
+    /// It came to be.
+    #[default]
+    Created,
+    /// Fields of it changed.
+    Updated,
+    /// It was completed.
+    Completed,
+    /// It was opened again.
+    Reopened,
+    /// It was deleted.
+    Deleted,
+    /// It was restored from deletion.
+    Restored,
+}
+
+impl TaskEventKind {
+    /// Every kind, in the order of the topics table in the README.
+    pub const ALL: [Self; 6] =
+        [Self::Created, Self::Updated, Self::Completed, Self::Reopened, Self::Deleted, Self::Restored];
+
+    /// The name of the Avro record.
+    #[must_use]
+    pub fn record_name(self) -> &'static str {
+        match self {
+            Self::Created => "TaskCreated",
+            Self::Updated => "TaskUpdated",
+            Self::Completed => "TaskCompleted",
+            Self::Reopened => "TaskReopened",
+            Self::Deleted => "TaskDeleted",
+            Self::Restored => "TaskRestored",
+        }
+    }
+}
+
+/// Something happened to a task. One Rust type for the six records: they differ in name, and in `changes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskEvent {
+    /// What happened; on the wire it is the name of the record.
+    #[serde(skip)]
+    pub kind: TaskEventKind,
+    /// See [`Head`].
+    pub event_id: Uuid,
+    /// See [`Head`].
+    #[serde(with = "chrono::serde::ts_microseconds")]
+    pub occurred_at: Timestamp,
+    /// See [`Head`].
+    pub user_id: Uuid,
+    /// See [`Head`].
+    pub actor: Actor,
+    /// The whole task after the change.
+    pub task: Task,
+    /// What changed; always empty in records other than `TaskUpdated`, whose schema alone has the field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<FieldChange>,
+}
+
+impl TaskEvent {
+    /// A new event of that kind, happening when the task was last updated.
+    #[must_use]
+    pub fn new(kind: TaskEventKind, user_id: Uuid, actor: Actor, task: Task) -> Self {
+        let Head { event_id, occurred_at, user_id, actor } = Head::new(user_id, actor, task.updated_at);
+        Self { kind, event_id, occurred_at, user_id, actor, task, changes: Vec::new() }
+    }
+}
+
+impl From<TaskEvent> for Event {
+    fn from(event: TaskEvent) -> Self {
+        Self::Task(event)
+    }
+}
