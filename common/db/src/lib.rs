@@ -1,1 +1,10 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+
+mod error;
+pub mod inbox;
+pub mod outbox;
+mod pool;
+pub mod tasks;
+
+pub use error::{Failure, classify, violated_constraint};
+pub use pool::{DatabaseConfig, PROBE_INTERVAL, detached, probe};

@@ -1,1 +1,20 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+
+pub mod admin;
+mod config;
+mod consumer;
+mod context;
+mod dead_letter;
+mod events;
+mod metrics;
+mod producer;
+mod record;
+mod registry;
+
+pub use config::{BatchConfig, KafkaConfig, RegistryConfig};
+pub use consumer::{Consumer, ConsumerError, ProcessError, Processor};
+pub use dead_letter::{DEAD_LETTER_HEADERS, Rejection};
+pub use events::{Events, HandleError, Handler};
+pub use producer::{Producer, ProducerContext};
+pub use record::Record;
+pub use registry::{Registry, RegistryError};

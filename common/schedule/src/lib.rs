@@ -1,1 +1,23 @@
-//! Stub.
+//! When reminders fire and when tasks recur.
+//!
+//! Pure functions over instants and IANA zones: no clock, no I/O, no dependence on the zone of the machine.
+//! The API validates with this crate, the reminder scanner computes fire times with it and the recurrence
+//! generator the next occurrence, so that all three agree to the second.
+//!
+//! - [`zone`]: zone names, and which instant a local time stands for.
+//! - [`duration`]: signed offsets such as `-PT10M` relative to a due time, and reminder triggers.
+//! - [`rule`]: recurrence rules (RFC 5545 section 3.3.10).
+//!
+//! Zone data is compiled in by `chrono-tz`, which holds transitions up to the year 2099; later instants keep
+//! the last offset of their zone.
+
+pub mod duration;
+pub mod rule;
+pub mod zone;
+
+mod quote;
+
+pub use chrono_tz::Tz;
+pub use duration::{Offset, OffsetError, Trigger};
+pub use rule::{Rule, RuleError};
+pub use zone::{ZoneError, parse_zone, resolve_local};

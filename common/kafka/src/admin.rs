@@ -1,0 +1,103 @@
+//! Topics: made as they are declared, by plain admin calls that Kafka and Redpanda both answer.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use schemas::topics::Topic;
+
+use crate::KafkaConfig;
+use crate::config::MAX_RECORD_BYTES;
+
+/// What became of a topic that was to exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ensured {
+    /// It was made.
+    Created,
+    /// It was there.
+    Existed,
+}
+
+/// Creates the topics that do not exist. A topic that exists is left as it is.
+///
+/// # Errors
+/// When the cluster does not answer within 30 s, or refuses a topic.
+pub async fn ensure_topics(
+    config: &KafkaConfig,
+    topics: &[Topic],
+    replication_factor: i32,
+) -> Result<Vec<(String, Ensured)>, KafkaError> {
+    let admin: AdminClient<DefaultClientContext> = config.client("carillon-admin").create()?;
+    let names: Vec<String> = topics.iter().map(|topic| config.prefixed(&topic.name)).collect();
+    let retentions: Vec<String> = topics.iter().map(|t| t.retention.as_millis().to_string()).collect();
+    let max_bytes = MAX_RECORD_BYTES.to_string();
+    let new: Vec<NewTopic<'_>> = topics
+        .iter()
+        .zip(names.iter().zip(&retentions))
+        .map(|(topic, (name, retention_ms))| {
+            let new = NewTopic::new(name, topic.partitions, TopicReplication::Fixed(replication_factor))
+                .set("cleanup.policy", "delete")
+                .set("retention.ms", retention_ms);
+            // A dead letter is its source and headers: what fitted there must fit here.
+            if topic.name.ends_with(".dlq") { new.set("max.message.bytes", &max_bytes) } else { new }
+        })
+        .collect();
+    let options = AdminOptions::new()
+        .request_timeout(Some(Duration::from_secs(30)))
+        .operation_timeout(Some(Duration::from_secs(30)));
+    admin
+        .create_topics(&new, &options)
+        .await?
+        .into_iter()
+        .map(|result| match result {
+            Ok(name) => Ok((name, Ensured::Created)),
+            Err((name, RDKafkaErrorCode::TopicAlreadyExists)) => Ok((name, Ensured::Existed)),
+            Err((name, code)) => {
+                tracing::error!(kafka.topic = name, "the cluster refuses to create the topic: {code}");
+                Err(KafkaError::AdminOp(code))
+            }
+        })
+        .collect()
+}
+
+/// What the cluster has of the declared topics: name, partitions, and the settings that are declared, or `None` where the
+/// topic does not exist.
+///
+/// # Errors
+/// When the cluster does not answer within 10 s.
+pub async fn describe_topics(
+    config: &KafkaConfig,
+    topics: &[Topic],
+) -> Result<Vec<(String, Option<TopicState>)>, KafkaError> {
+    let admin: AdminClient<DefaultClientContext> = config.client("carillon-admin").create()?;
+    let timeout = Duration::from_secs(10);
+    let metadata = tokio::task::block_in_place(|| admin.inner().fetch_metadata(None, timeout))?;
+    let mut states = Vec::new();
+    for topic in topics {
+        let name = config.prefixed(&topic.name);
+        let Some(found) = metadata.topics().iter().find(|t| t.name() == name && t.error().is_none()) else {
+            states.push((name, None));
+            continue;
+        };
+        let resource = ResourceSpecifier::Topic(&name);
+        let described = admin.describe_configs([&resource], &AdminOptions::new()).await?;
+        let retention_ms = described
+            .into_iter()
+            .filter_map(Result::ok)
+            .find_map(|c| c.get("retention.ms").and_then(|e| e.value.clone()))
+            .and_then(|ms| ms.parse().ok());
+        let state = TopicState { partitions: found.partitions().len(), retention_ms };
+        states.push((name, Some(state)));
+    }
+    Ok(states)
+}
+
+/// A topic as the cluster has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicState {
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// How long it keeps records, in milliseconds.
+    pub retention_ms: Option<i64>,
+}

@@ -1,0 +1,136 @@
+//! The schema registry: ids for what we write, schemas for what we read. Both are cached for ever, an id never changes its
+//! meaning.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use schema_registry_converter::async_impl::schema_registry::{
+    SrSettings, get_schema_by_id, perform_sr_call, post_schema,
+};
+use schema_registry_converter::error::SRCError;
+use schema_registry_converter::schema_registry_common::{RawError, SchemaType, SrCall, SuppliedSchema};
+use schemas::{DecodeError, WriterSchema};
+use secrecy::ExposeSecret;
+use uuid::Uuid;
+
+use crate::RegistryConfig;
+
+/// How long one call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The registry did not give what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// It did not answer, or not sensibly: wait and ask again.
+    #[error("the schema registry does not answer: {0}")]
+    Away(#[source] SRCError),
+    /// It answered no: the schema is not there and may not be registered, or is not compatible.
+    #[error("the schema registry refuses subject {subject}: {why}")]
+    Refused {
+        /// The subject.
+        subject: String,
+        /// Its words.
+        why: String,
+    },
+    /// It has the schema, and the schema cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] DecodeError),
+}
+
+/// A client of the registry.
+pub struct Registry {
+    settings: SrSettings,
+    readers: Mutex<HashMap<u32, Arc<WriterSchema>>>,
+    ids: Mutex<HashMap<Uuid, u32>>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registry")
+    }
+}
+
+impl Registry {
+    /// A client; it calls when it is first asked something.
+    ///
+    /// # Errors
+    /// When the settings make no HTTP client.
+    pub fn new(config: &RegistryConfig) -> Result<Self, SRCError> {
+        let mut builder = SrSettings::new_builder(config.url.clone());
+        builder.set_timeout(CALL_TIMEOUT);
+        if let Some(username) = &config.username {
+            builder.set_basic_authorization(username, config.password.as_ref().map(ExposeSecret::expose_secret));
+        }
+        Ok(Self { settings: builder.build()?, readers: Mutex::default(), ids: Mutex::default() })
+    }
+
+    /// The schema with that id.
+    ///
+    /// # Errors
+    /// [`RegistryError::Away`] when asking again may help, [`RegistryError::Unusable`] when not.
+    pub async fn schema(&self, id: u32) -> Result<Arc<WriterSchema>, RegistryError> {
+        if let Some(known) = lock(&self.readers).get(&id) {
+            return Ok(Arc::clone(known));
+        }
+        let registered = get_schema_by_id(id, &self.settings).await.map_err(|error| match refusal(&error) {
+            Some(404) => RegistryError::Unusable(DecodeError::UnknownSchemaId(id)),
+            _ => RegistryError::Away(error),
+        })?;
+        let schema = Arc::new(WriterSchema::parse(&registered.schema)?);
+        lock(&self.readers).insert(id, Arc::clone(&schema));
+        Ok(schema)
+    }
+
+    /// The id of a schema under `subject`, registering it if it is not there and `register` allows.
+    ///
+    /// # Errors
+    /// [`RegistryError::Away`] when asking again may help, [`RegistryError::Refused`] when a person has to act.
+    pub async fn id(
+        &self,
+        fingerprint: Uuid,
+        subject: &str,
+        json: &str,
+        register: bool,
+    ) -> Result<u32, RegistryError> {
+        if let Some(id) = lock(&self.ids).get(&fingerprint) {
+            return Ok(*id);
+        }
+        let id = if register {
+            let schema = SuppliedSchema::new(None, SchemaType::Avro, json.to_owned());
+            post_schema(&self.settings, subject.to_owned(), schema).await.map(|registered| Some(registered.id))
+        } else {
+            // POST /subjects/{subject} looks a schema up and changes nothing.
+            let body = format!("{{\"schema\":{json:?},\"schemaType\":\"AVRO\"}}");
+            perform_sr_call(&self.settings, SrCall::PostForVersion(subject, &body)).await.map(|found| found.id)
+        };
+        let id = id.map_err(|error| match refusal(&error) {
+            Some(404) => RegistryError::Refused {
+                subject: subject.to_owned(),
+                why: "it is not registered, and SCHEMA_REGISTRY_AUTO_REGISTER is false".to_owned(),
+            },
+            Some(409 | 422 | 401 | 403) => {
+                RegistryError::Refused { subject: subject.to_owned(), why: error.to_string() }
+            }
+            _ => RegistryError::Away(error),
+        })?;
+        let id = id.ok_or_else(|| RegistryError::Refused {
+            subject: subject.to_owned(),
+            why: "its answer holds no id".to_owned(),
+        })?;
+        lock(&self.ids).insert(fingerprint, id);
+        Ok(id)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Both maps are changed by single inserts: there is no half-made state to be afraid of.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The HTTP status behind an error that the registry itself gave. Its codes are a status, or a status with two more
+/// digits: 40403 is "schema not found".
+fn refusal(error: &SRCError) -> Option<u32> {
+    let raw = std::error::Error::source(error)?.downcast_ref::<RawError>()?;
+    Some(if raw.error_code >= 1000 { raw.error_code / 100 } else { raw.error_code })
+}

@@ -1,0 +1,175 @@
+# shellcheck shell=bash
+# How each part starts, and how it shows that it answers. Sourced by scripts/stack.
+
+JAVA_FLAGS=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true)
+
+# ---------------------------------------------------------------- PostgreSQL
+
+# Postgres never runs as root. Started by root it runs as the user `postgres`, with the same process id.
+as_postgres() {
+  if [ "$(id -u)" -eq 0 ]; then
+    (cd / && exec setpriv --reuid postgres --regid postgres --init-groups -- "$@")
+  else
+    "$@"
+  fi
+}
+
+# The data lie in the stack's folder if Postgres can get there; a checkout below /root or another closed folder has
+# them in /var/lib/carillon-stack, and a link to it.
+make_postgres_home() {
+  local home=$STACK/postgres
+  if [ -d "$home" ]; then
+    as_postgres test -w "$home/." ||
+      die "the user postgres cannot reach $home any more. Open the folders above it (chmod a+x), or: scripts/stack down --purge"
+    return 0
+  fi
+  rm -f "$home"
+  if [ "$(id -u)" -ne 0 ]; then
+    mkdir "$home"
+  elif as_postgres test -x "$STACK/."; then
+    mkdir "$home"
+    chown postgres: "$home"
+  else
+    local outside
+    outside=/var/lib/carillon-stack/$STACK_NAME-$(printf '%s' "$STACK" | sha256sum | cut -c1-16)
+    mkdir -p "$outside"
+    chmod 755 "${outside%/*}"
+    chown postgres: "$outside"
+    chmod 700 "$outside"
+    as_postgres test -w "$outside/." || die "the user postgres cannot reach $outside."
+    printf '%s\n' "$STACK" >"$outside/belongs-to"
+    ln -s "$outside" "$home"
+  fi
+}
+
+# Deletes the data in /var/lib/carillon-stack, if they are of this stack.
+purge_postgres_home() {
+  local outside
+  [ -L "$STACK/postgres" ] || return 0
+  outside=$(readlink "$STACK/postgres")
+  case $outside in
+    /var/lib/carillon-stack/?*)
+      if [ "$(cat "$outside/belongs-to" 2>/dev/null)" = "$STACK" ]; then
+        rm -rf "$outside"
+      fi
+      ;;
+  esac
+}
+
+start_postgres() {
+  local home
+  make_postgres_home
+  home=$(readlink -f "$STACK/postgres")
+  if [ ! -d "$home/data" ]; then
+    rm -rf "$home/data.new"
+    secret POSTGRES_PASSWORD >"$home/password"
+    [ "$(id -u)" -ne 0 ] || chown postgres: "$home/password"
+    as_postgres "$PG_BIN/initdb" -D "$home/data.new" --username=postgres --pwfile="$home/password" \
+      --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync >>"$LOGS/postgres.log" 2>&1 || return 1
+    rm -f "$home/password"
+    mv "$home/data.new" "$home/data"
+  fi
+  # All of ours are gone (the caller made sure), so a pid that this file names belongs to somebody else by now.
+  rm -f "$home/data/postmaster.pid"
+  local command=("$PG_BIN/postgres" -D "$home/data" -p "${PORT[postgres]}"
+    -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200 -c shared_buffers=128MB
+    -c fsync=on -c password_encryption=scram-sha-256 -c logging_collector=off -c log_destination=stderr
+    -c timezone=UTC -c log_timezone=UTC -c 'log_line_prefix=%m [%p] %q%u@%d ' -c log_checkpoints=off)
+  if [ "$(id -u)" -eq 0 ]; then
+    command=(setpriv --reuid postgres --regid postgres --init-groups -- "${command[@]}")
+  fi
+  launch postgres "${command[@]}"
+}
+
+psql_as() { # psql_as USER PASSWORD DATABASE ARGUMENT…
+  PGPASSWORD=$2 PGCONNECT_TIMEOUT=3 "$PG_BIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 \
+    -h 127.0.0.1 -p "${PORT[postgres]}" -U "$1" -d "$3" "${@:4}"
+}
+
+answers_postgres() {
+  [ "$(psql_as carillon_owner "$(secret DATABASE_PASSWORD)" carillon -c 'SELECT 1' 2>/dev/null)" = 1 ]
+}
+
+# The owner may make databases, roles and trusted extensions; it is no superuser.
+after_start_postgres() {
+  "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "${PORT[postgres]}" -t 1 || return 0
+  psql_as postgres "$(secret POSTGRES_PASSWORD)" postgres >>"$LOGS/postgres.log" 2>&1 <<SQL || return 0
+\\set password '$(secret DATABASE_PASSWORD)'
+SELECT format('CREATE ROLE carillon_owner LOGIN CREATEDB CREATEROLE PASSWORD %L', :'password')
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'carillon_owner') \\gexec
+SELECT 'CREATE DATABASE carillon OWNER carillon_owner'
+ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'carillon') \\gexec
+SQL
+}
+
+# ---------------------------------------------------------------- Kafka
+
+fill_in() { # fill_in TEMPLATE DATA-FOLDER
+  local text
+  text=$(<"$1")
+  text=${text//@PORT@/"${PORT[kafka]}"}
+  text=${text//@CONTROLLER_PORT@/"${PORT[controller]}"}
+  printf '%s\n' "${text//@DATA@/"$2"}"
+}
+
+start_kafka() {
+  local home=$STACK/kafka log=(-Xmx512m "-Dlog4j2.configurationFile=$HERE/log4j2.properties")
+  mkdir -p "$home"
+  if [ ! -d "$home/data" ]; then
+    # Format a folder beside it and rename: one that is there is whole.
+    rm -rf "$home/data.new"
+    fill_in "$HERE/server.properties" "$home/data.new" >"$home/format.properties"
+    "$JAVA" "${JAVA_FLAGS[@]}" "${log[@]}" -cp "$JARS/kafka/*" kafka.tools.StorageTool format \
+      --cluster-id="$(openssl rand 16 | base64 | tr '+/' '-_' | tr -d '=')" -c "$home/format.properties" \
+      >>"$LOGS/kafka.log" 2>&1 || return 1
+    mv "$home/data.new" "$home/data"
+    rm -f "$home/format.properties"
+  fi
+  fill_in "$HERE/server.properties" "$home/data" >"$home/server.properties"
+  launch kafka "$JAVA" "${JAVA_FLAGS[@]}" "${log[@]}" -cp "$JARS/kafka/*" kafka.Kafka "$home/server.properties"
+}
+
+# Asks for the cluster's metadata (no topics) and wants at least one broker in the answer.
+answers_kafka() {
+  local answer
+  # shellcheck disable=SC2016 # expanded by the inner bash
+  answer=$(timeout 3 "$BASH" -c '
+    exec 3<>"/dev/tcp/127.0.0.1/$0" || exit 1
+    # length 20; Metadata (3) version 5, correlation 7, client "stack", no topics, do not create any
+    printf "\0\0\0\x14\0\x03\0\x05\0\0\0\x07\0\x05stack\0\0\0\0\0" >&3
+    head -c 16 <&3 | od -An -v -tx1 | tr -d " \n"' "${PORT[kafka]}" 2>/dev/null) || return 1
+  # length, correlation, throttle time, number of brokers
+  [ "${answer:8:8}" = 00000007 ] && [ $((16#${answer:24:8})) -ge 1 ]
+}
+
+# ---------------------------------------------------------------- the schema registry
+
+start_registry() {
+  local home=$STACK/registry jar
+  mkdir -p "$home"
+  jar=$(compgen -G "$JARS/registry/*-runner.jar")
+  # A file, and every write at once: topics keep the ids that were given out, so the registry must too.
+  local url="jdbc:h2:file:$home/registry;WRITE_DELAY=0"
+  launch registry "$JAVA" -Xmx384m "${JAVA_FLAGS[@]}" \
+    -Dquarkus.http.host=127.0.0.1 "-Dquarkus.http.port=${PORT[registry]}" -Dquarkus.log.console.color=false \
+    "-Dregistry.datasource.url=$url" "-Dquarkus.datasource.jdbc.url=$url" -jar "$jar"
+}
+
+answers_registry() {
+  curl -q -fsS -o /dev/null --noproxy '*' --max-time 5 "http://127.0.0.1:${PORT[registry]}/apis/ccompat/v7/subjects" 2>/dev/null
+}
+
+# ---------------------------------------------------------------- mail
+
+start_mail() {
+  launch mail "$PYTHON" -I "$HERE/mail-catcher" --port "${PORT[mail]}" --http-port "${PORT[inbox]}" --dir "$STACK/mail"
+}
+
+answers_mail() {
+  local line
+  # shellcheck disable=SC2016 # expanded by the inner bash
+  line=$(timeout 3 "$BASH" -c '
+    exec 3<>"/dev/tcp/127.0.0.1/$0" && read -r line <&3 && printf "%s" "$line" && printf "QUIT\r\n" >&3' "${PORT[mail]}" 2>/dev/null) || return 1
+  [[ $line = 220* ]] &&
+    curl -q -fsS -o /dev/null --noproxy '*' --max-time 5 "http://127.0.0.1:${PORT[inbox]}/api/count" 2>/dev/null
+}
