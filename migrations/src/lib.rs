@@ -9,8 +9,14 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./sql");
 pub const ROLE_PREFIX: &str = "carillon_";
 
 /// The services that have a role, by the name of their folder.
-pub const SERVICES: [&str; 6] =
-    ["api", "outbox-relay", "reminder-scanner", "email-sender", "recurrence-generator", "audit-sink"];
+pub const SERVICES: [&str; 6] = [
+    "api",
+    "outbox-relay",
+    "reminder-scanner",
+    "email-sender",
+    "recurrence-generator",
+    "audit-sink",
+];
 
 /// The role of a service: `carillon_outbox_relay` for `outbox-relay`.
 #[must_use]
@@ -55,16 +61,23 @@ pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the database refuses: changing a role's password takes `CREATEROLE`.
-pub async fn set_password(connection: &mut PgConnection, service: &str, password: &str) -> Result<(), sqlx::Error> {
+pub async fn set_password(
+    connection: &mut PgConnection,
+    service: &str,
+    password: &str,
+) -> Result<(), sqlx::Error> {
     // ALTER ROLE takes no parameters; the server quotes both for us. The lock: two runs at once would meet in the same
     // catalogue row ("tuple concurrently updated").
     let mut tx = sqlx::Connection::begin(connection).await?;
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended('carillon.set_password', 0))").execute(&mut *tx).await?;
-    let statement: String = sqlx::query_scalar("select format('alter role %I password %L', $1::text, $2::text)")
-        .bind(role(service))
-        .bind(password)
-        .fetch_one(&mut *tx)
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('carillon.set_password', 0))")
+        .execute(&mut *tx)
         .await?;
+    let statement: String =
+        sqlx::query_scalar("select format('alter role %I password %L', $1::text, $2::text)")
+            .bind(role(service))
+            .bind(password)
+            .fetch_one(&mut *tx)
+            .await?;
     sqlx::query(AssertSqlSafe(statement)).execute(&mut *tx).await?;
     tx.commit().await
 }

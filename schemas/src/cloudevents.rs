@@ -5,8 +5,15 @@ use chrono::SecondsFormat;
 use crate::Event;
 
 /// Names of the headers that every event carries, in their order.
-pub const CE_HEADERS: [&str; 7] =
-    ["ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_subject", "content-type"];
+pub const CE_HEADERS: [&str; 7] = [
+    "ce_specversion",
+    "ce_id",
+    "ce_type",
+    "ce_source",
+    "ce_time",
+    "ce_subject",
+    "content-type",
+];
 
 /// The value's media type: Avro in Confluent framing.
 pub const CONTENT_TYPE: &str = "application/avro";
@@ -31,5 +38,9 @@ pub(crate) fn headers(event: &Event, event_type: &str, source: &str) -> Vec<(Str
         format!("task/{}", event.task_id()),
         CONTENT_TYPE.to_owned(),
     ];
-    CE_HEADERS.iter().map(|name| (*name).to_owned()).zip(values).collect()
+    CE_HEADERS
+        .iter()
+        .map(|name| (*name).to_owned())
+        .zip(values)
+        .collect()
 }

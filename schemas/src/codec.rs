@@ -94,10 +94,17 @@ static SCHEMAS: LazyLock<Vec<EventSchema>> = LazyLock::new(|| {
         "NotificationFailed",
         "NotificationSuppressed"
     );
-    task.into_iter().chain(reminder).chain(notification).map(|(name, topic, source)| parse(name, topic, source)).collect()
+    task.into_iter()
+        .chain(reminder)
+        .chain(notification)
+        .map(|(name, topic, source)| parse(name, topic, source))
+        .collect()
 });
 
-#[expect(clippy::expect_used, reason = "the files are compiled in, and a test parses every one of them")]
+#[expect(
+    clippy::expect_used,
+    reason = "the files are compiled in, and a test parses every one of them"
+)]
 fn parse(name: &'static str, topic: &'static str, source: &str) -> EventSchema {
     let json = compact(source);
     let schema = Schema::parse_str(&json).expect("a compiled-in schema is valid Avro");
@@ -165,8 +172,10 @@ impl Event {
             problem: "has no schema",
         })?;
         // human_readable: uuids travel as text, as their logical type on a string demands.
-        let writer =
-            GenericDatumWriter::builder(&schema.schema).human_readable(true).build().map_err(Box::new)?;
+        let writer = GenericDatumWriter::builder(&schema.schema)
+            .human_readable(true)
+            .build()
+            .map_err(Box::new)?;
         let body = match self {
             Self::Task(e) => writer.write_ser_to_vec(e),
             Self::Reminder(e) => writer.write_ser_to_vec(e),
@@ -306,7 +315,9 @@ impl WriterSchema {
 /// # Errors
 /// Anything wrong with the record, see [`DecodeError`].
 pub fn decode(topic: &str, schema: &WriterSchema, body: &[u8]) -> Result<Event, DecodeError> {
-    let known = schema.known.ok_or_else(|| DecodeError::UnknownRecord(schema.record_name()))?;
+    let known = schema
+        .known
+        .ok_or_else(|| DecodeError::UnknownRecord(schema.record_name()))?;
     if known.topic != topic {
         return Err(DecodeError::WrongTopic {
             record: known.name,
@@ -314,12 +325,30 @@ pub fn decode(topic: &str, schema: &WriterSchema, body: &[u8]) -> Result<Event, 
             found: topic.to_owned(),
         });
     }
-    let event = if let Some(kind) = TaskEventKind::ALL.into_iter().find(|k| k.record_name() == known.name) {
-        Event::Task(TaskEvent { kind, ..read(schema, body)? })
-    } else if let Some(kind) = ReminderEventKind::ALL.into_iter().find(|k| k.record_name() == known.name) {
-        Event::Reminder(ReminderEvent { kind, ..read(schema, body)? })
-    } else if let Some(kind) = NotificationEventKind::ALL.into_iter().find(|k| k.record_name() == known.name) {
-        Event::Notification(NotificationEvent { kind, ..read(schema, body)? })
+    let event = if let Some(kind) = TaskEventKind::ALL
+        .into_iter()
+        .find(|k| k.record_name() == known.name)
+    {
+        Event::Task(TaskEvent {
+            kind,
+            ..read(schema, body)?
+        })
+    } else if let Some(kind) = ReminderEventKind::ALL
+        .into_iter()
+        .find(|k| k.record_name() == known.name)
+    {
+        Event::Reminder(ReminderEvent {
+            kind,
+            ..read(schema, body)?
+        })
+    } else if let Some(kind) = NotificationEventKind::ALL
+        .into_iter()
+        .find(|k| k.record_name() == known.name)
+    {
+        Event::Notification(NotificationEvent {
+            kind,
+            ..read(schema, body)?
+        })
     } else {
         return Err(DecodeError::UnknownRecord(schema.record_name()));
     };
@@ -340,9 +369,15 @@ fn read<T: DeserializeOwned>(schema: &WriterSchema, body: &[u8]) -> Result<T, De
         .build()
         .map_err(|e| DecodeError::Body(Box::new(e)))?;
     let mut rest = body;
-    let AnyRecord(value) = reader.read_deser(&mut rest).map_err(|e| DecodeError::Body(Box::new(e)))?;
+    let AnyRecord(value) = reader
+        .read_deser(&mut rest)
+        .map_err(|e| DecodeError::Body(Box::new(e)))?;
     // apache-avro ignores what is left; for us it means that the bytes are not what they claim.
-    if rest.is_empty() { Ok(value) } else { Err(DecodeError::TrailingBytes(rest.len())) }
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(DecodeError::TrailingBytes(rest.len()))
+    }
 }
 
 /// Reads `T` from a record of any name: apache-avro compares a struct's serde name with the record's, and one of our

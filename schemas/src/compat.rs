@@ -36,7 +36,11 @@ pub fn check(avro: &Path, released: &Path) -> Result<Vec<Break>, Box<dyn Error +
                 None => Some("the event no longer has a schema".to_owned()),
                 Some(reader) => unreadable(&writer, reader),
             };
-            breaks.extend(problem.map(|problem| Break { record, release: release.clone(), problem }));
+            breaks.extend(problem.map(|problem| Break {
+                record,
+                release: release.clone(),
+                problem,
+            }));
         }
     }
     Ok(breaks)
@@ -68,7 +72,10 @@ fn read_folder(folder: &Path) -> Result<BTreeMap<String, Schema>, Box<dyn Error 
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "avsc") {
-            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = path
+                .file_stem()
+                .map(|s| s.to_string_lossy().into_owned())
+                .unwrap_or_default();
             let schema = Schema::parse_str(&std::fs::read_to_string(&path)?)
                 .map_err(|e| format!("{}: {e}", path.display()))?;
             schemas.insert(name, schema);

@@ -47,7 +47,12 @@ impl Head {
     /// The head of a new event that happens at `occurred_at`.
     #[must_use]
     pub fn new(user_id: Uuid, actor: Actor, occurred_at: Timestamp) -> Self {
-        Self { event_id: Uuid::now_v7(), occurred_at, user_id, actor }
+        Self {
+            event_id: Uuid::now_v7(),
+            occurred_at,
+            user_id,
+            actor,
+        }
     }
 }
 
@@ -62,7 +67,11 @@ pub struct InvariantError {
 }
 
 pub(crate) fn require(holds: bool, field: &'static str, problem: &'static str) -> Result<(), InvariantError> {
-    if holds { Ok(()) } else { Err(InvariantError { field, problem }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(InvariantError { field, problem })
+    }
 }
 
 /// Any event of the platform.

@@ -83,13 +83,29 @@ impl NotificationEvent {
     /// A new event of that kind.
     #[must_use]
     pub fn new(kind: NotificationEventKind, head: Head, notification: Notification) -> Self {
-        let Head { event_id, occurred_at, user_id, actor } = head;
-        Self { kind, event_id, occurred_at, user_id, actor, notification }
+        let Head {
+            event_id,
+            occurred_at,
+            user_id,
+            actor,
+        } = head;
+        Self {
+            kind,
+            event_id,
+            occurred_at,
+            user_id,
+            actor,
+            notification,
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), InvariantError> {
         require(!self.notification.id.is_nil(), "notification.id", "is nil")?;
-        require(self.notification.attempts >= 0, "notification.attempts", "is negative")?;
+        require(
+            self.notification.attempts >= 0,
+            "notification.attempts",
+            "is negative",
+        )?;
         require(
             (self.kind == NotificationEventKind::Sent) == self.notification.sent_at.is_some(),
             "notification.sent_at",

@@ -80,16 +80,35 @@ impl ReminderEvent {
     /// A new event of that kind.
     #[must_use]
     pub fn new(kind: ReminderEventKind, head: Head, reminder: Reminder, task: Task) -> Self {
-        let Head { event_id, occurred_at, user_id, actor } = head;
-        Self { kind, event_id, occurred_at, user_id, actor, reminder, task }
+        let Head {
+            event_id,
+            occurred_at,
+            user_id,
+            actor,
+        } = head;
+        Self {
+            kind,
+            event_id,
+            occurred_at,
+            user_id,
+            actor,
+            reminder,
+            task,
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), InvariantError> {
         require(!self.reminder.id.is_nil(), "reminder.id", "is nil")?;
         let fired = self.kind == ReminderEventKind::Fired;
-        require(fired == self.reminder.fired_at.is_some(), "reminder.fired_at", "goes with ReminderFired")?;
         require(
-            self.reminder.fired_at.is_none_or(|at| at >= self.reminder.fire_at),
+            fired == self.reminder.fired_at.is_some(),
+            "reminder.fired_at",
+            "goes with ReminderFired",
+        )?;
+        require(
+            self.reminder
+                .fired_at
+                .is_none_or(|at| at >= self.reminder.fire_at),
             "reminder.fired_at",
             "is before fire_at",
         )

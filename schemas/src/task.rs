@@ -36,7 +36,9 @@ impl Priority {
     /// The priority of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Low, Self::Medium, Self::High, Self::Urgent].into_iter().find(|p| p.as_str() == name)
+        [Self::Low, Self::Medium, Self::High, Self::Urgent]
+            .into_iter()
+            .find(|p| p.as_str() == name)
     }
 }
 
@@ -112,7 +114,9 @@ impl Task {
         require(!self.title.is_empty(), "task.title", "is empty")?;
         require(self.reminders.len() <= 20, "task.reminders", "holds more than 20")?;
         require(
-            self.reminders.iter().all(|r| r.offset.is_some() != r.at.is_some()),
+            self.reminders
+                .iter()
+                .all(|r| r.offset.is_some() != r.at.is_some()),
             "task.reminders",
             "holds one without exactly one of offset and at",
         )?;
@@ -157,8 +161,14 @@ pub enum TaskEventKind {
 
 impl TaskEventKind {
     /// Every kind, in the order of the topics table in the README.
-    pub const ALL: [Self; 6] =
-        [Self::Created, Self::Updated, Self::Completed, Self::Reopened, Self::Deleted, Self::Restored];
+    pub const ALL: [Self; 6] = [
+        Self::Created,
+        Self::Updated,
+        Self::Completed,
+        Self::Reopened,
+        Self::Deleted,
+        Self::Restored,
+    ];
 
     /// The name of the Avro record.
     #[must_use]
@@ -200,8 +210,21 @@ impl TaskEvent {
     /// A new event of that kind, happening when the task was last updated.
     #[must_use]
     pub fn new(kind: TaskEventKind, user_id: Uuid, actor: Actor, task: Task) -> Self {
-        let Head { event_id, occurred_at, user_id, actor } = Head::new(user_id, actor, task.updated_at);
-        Self { kind, event_id, occurred_at, user_id, actor, task, changes: Vec::new() }
+        let Head {
+            event_id,
+            occurred_at,
+            user_id,
+            actor,
+        } = Head::new(user_id, actor, task.updated_at);
+        Self {
+            kind,
+            event_id,
+            occurred_at,
+            user_id,
+            actor,
+            task,
+            changes: Vec::new(),
+        }
     }
 }
 

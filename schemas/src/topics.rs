@@ -33,14 +33,25 @@ pub struct Group {
 }
 
 /// Arms and fires reminders.
-pub const REMINDER_SCANNER: Group = Group { name: "reminder-scanner", topics: &[TASK_EVENTS] };
+pub const REMINDER_SCANNER: Group = Group {
+    name: "reminder-scanner",
+    topics: &[TASK_EVENTS],
+};
 /// Mails what rang.
-pub const EMAIL_SENDER: Group = Group { name: "email-sender", topics: &[TASK_REMINDERS] };
+pub const EMAIL_SENDER: Group = Group {
+    name: "email-sender",
+    topics: &[TASK_REMINDERS],
+};
 /// Makes next instances.
-pub const RECURRENCE_GENERATOR: Group = Group { name: "recurrence-generator", topics: &[TASK_EVENTS] };
+pub const RECURRENCE_GENERATOR: Group = Group {
+    name: "recurrence-generator",
+    topics: &[TASK_EVENTS],
+};
 /// Keeps everything. It reads the dead letters of the other groups too: see [`audited`].
-pub const AUDIT_SINK: Group =
-    Group { name: "audit-sink", topics: &[TASK_EVENTS, TASK_REMINDERS, NOTIFICATION_EVENTS] };
+pub const AUDIT_SINK: Group = Group {
+    name: "audit-sink",
+    topics: &[TASK_EVENTS, TASK_REMINDERS, NOTIFICATION_EVENTS],
+};
 
 /// Every consumer group.
 pub const GROUPS: [Group; 4] = [REMINDER_SCANNER, EMAIL_SENDER, RECURRENCE_GENERATOR, AUDIT_SINK];
@@ -55,7 +66,11 @@ pub fn dead_letter(topic: &str, group: &str) -> String {
 #[must_use]
 pub fn event_topics() -> Vec<Topic> {
     [(TASK_EVENTS, 6), (TASK_REMINDERS, 6), (NOTIFICATION_EVENTS, 3)]
-        .map(|(name, partitions)| Topic { name: name.to_owned(), partitions, retention: 7 * DAY })
+        .map(|(name, partitions)| Topic {
+            name: name.to_owned(),
+            partitions,
+            retention: 7 * DAY,
+        })
         .into()
 }
 
@@ -65,7 +80,11 @@ pub fn dead_letter_topics() -> Vec<Topic> {
     GROUPS
         .iter()
         .flat_map(|group| group.topics.iter().map(|topic| dead_letter(topic, group.name)))
-        .map(|name| Topic { name, partitions: 1, retention: 30 * DAY })
+        .map(|name| Topic {
+            name,
+            partitions: 1,
+            retention: 30 * DAY,
+        })
         .collect()
 }
 
@@ -81,5 +100,9 @@ pub fn all() -> Vec<Topic> {
 #[must_use]
 pub fn audited() -> Vec<String> {
     let own = format!(".{}.dlq", AUDIT_SINK.name);
-    all().into_iter().map(|topic| topic.name).filter(|name| !name.ends_with(&own)).collect()
+    all()
+        .into_iter()
+        .map(|topic| topic.name)
+        .filter(|name| !name.ends_with(&own))
+        .collect()
 }

@@ -23,6 +23,8 @@ find_folders() {
   STACK_NAME=${CARILLON_STACK:-dev}
   [[ $STACK_NAME =~ ^[a-z0-9][a-z0-9_-]{0,40}$ ]] ||
     die "CARILLON_STACK is '$STACK_NAME'; a stack's name is small letters, digits, '-' and '_'."
+  TIMEOUT=${CARILLON_STACK_TIMEOUT:-90}
+  [[ $TIMEOUT =~ ^[1-9][0-9]{0,3}$ ]] || die "CARILLON_STACK_TIMEOUT is '$TIMEOUT'; it must be a number of seconds."
   STACK=$CHECKOUT/.stack/$STACK_NAME
   RUN=$STACK/run
   LOGS=$STACK/logs

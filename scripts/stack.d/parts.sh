@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # How each part starts, and how it shows that it answers. Sourced by scripts/stack.
 
+# What every Java program here gets; the folder for its temporary files is its own, made anew at every start.
 JAVA_FLAGS=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true)
 
 # ---------------------------------------------------------------- PostgreSQL
@@ -19,8 +20,8 @@ as_postgres() {
 make_postgres_home() {
   local home=$STACK/postgres
   if [ -d "$home" ]; then
-    as_postgres test -w "$home/." ||
-      die "the user postgres cannot reach $home any more. Open the folders above it (chmod a+x), or: scripts/stack down --purge"
+    as_postgres test -w "$(readlink -f "$home")/." ||
+      die "the user postgres cannot reach $(readlink -f "$home") any more. Open the folders above it (chmod a+x), or: scripts/stack down --purge"
     return 0
   fi
   rm -f "$home"
@@ -113,20 +114,22 @@ fill_in() { # fill_in TEMPLATE DATA-FOLDER
 }
 
 start_kafka() {
-  local home=$STACK/kafka log=(-Xmx512m "-Dlog4j2.configurationFile=$HERE/log4j2.properties")
-  mkdir -p "$home"
+  local home=$STACK/kafka
+  local java=("$JAVA" -Xmx512m "${JAVA_FLAGS[@]}" "-Djava.io.tmpdir=$home/tmp"
+    "-Dlog4j2.configurationFile=$HERE/log4j2.properties" -cp "$JARS/kafka/*")
+  rm -rf "$home/tmp"
+  mkdir -p "$home/tmp"
   if [ ! -d "$home/data" ]; then
     # Format a folder beside it and rename: one that is there is whole.
     rm -rf "$home/data.new"
     fill_in "$HERE/server.properties" "$home/data.new" >"$home/format.properties"
-    "$JAVA" "${JAVA_FLAGS[@]}" "${log[@]}" -cp "$JARS/kafka/*" kafka.tools.StorageTool format \
-      --cluster-id="$(openssl rand 16 | base64 | tr '+/' '-_' | tr -d '=')" -c "$home/format.properties" \
-      >>"$LOGS/kafka.log" 2>&1 || return 1
+    "${java[@]}" kafka.tools.StorageTool format -c "$home/format.properties" \
+      --cluster-id="$(openssl rand 16 | base64 | tr '+/' '-_' | tr -d '=')" >>"$LOGS/kafka.log" 2>&1 || return 1
     mv "$home/data.new" "$home/data"
     rm -f "$home/format.properties"
   fi
   fill_in "$HERE/server.properties" "$home/data" >"$home/server.properties"
-  launch kafka "$JAVA" "${JAVA_FLAGS[@]}" "${log[@]}" -cp "$JARS/kafka/*" kafka.Kafka "$home/server.properties"
+  launch kafka "${java[@]}" kafka.Kafka "$home/server.properties"
 }
 
 # Asks for the cluster's metadata (no topics) and wants at least one broker in the answer.
@@ -146,11 +149,12 @@ answers_kafka() {
 
 start_registry() {
   local home=$STACK/registry jar
-  mkdir -p "$home"
+  rm -rf "$home/tmp"
+  mkdir -p "$home/tmp"
   jar=$(compgen -G "$JARS/registry/*-runner.jar")
   # A file, and every write at once: topics keep the ids that were given out, so the registry must too.
   local url="jdbc:h2:file:$home/registry;WRITE_DELAY=0"
-  launch registry "$JAVA" -Xmx384m "${JAVA_FLAGS[@]}" \
+  launch registry "$JAVA" -Xmx384m "${JAVA_FLAGS[@]}" "-Djava.io.tmpdir=$home/tmp" \
     -Dquarkus.http.host=127.0.0.1 "-Dquarkus.http.port=${PORT[registry]}" -Dquarkus.log.console.color=false \
     "-Dregistry.datasource.url=$url" "-Dquarkus.datasource.jdbc.url=$url" -jar "$jar"
 }

@@ -92,7 +92,10 @@ mod tests {
     #[test]
     fn a_pool_without_a_free_connection_is_saturation_and_a_broken_wire_is_transient() {
         assert_eq!(classify(&Error::PoolTimedOut), Failure::Saturation);
-        assert_eq!(classify(&Error::Io(std::io::ErrorKind::ConnectionRefused.into())), Failure::Transient);
+        assert_eq!(
+            classify(&Error::Io(std::io::ErrorKind::ConnectionRefused.into())),
+            Failure::Transient
+        );
         assert_eq!(classify(&Error::RowNotFound), Failure::Bug);
     }
 }

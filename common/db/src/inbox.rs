@@ -27,7 +27,11 @@ impl Inbox {
     ///
     /// # Errors
     /// When the database does not answer or refuses.
-    pub async fn claim(self, tx: &mut PgConnection, event_ids: &[Uuid]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    pub async fn claim(
+        self,
+        tx: &mut PgConnection,
+        event_ids: &[Uuid],
+    ) -> Result<HashSet<Uuid>, sqlx::Error> {
         // Sorted, so that two consumers that were given the same events by a rebalance wait and do not deadlock.
         let mut event_ids = event_ids.to_vec();
         event_ids.sort_unstable();
@@ -48,7 +52,9 @@ impl Inbox {
     /// When the database does not answer or refuses.
     pub async fn sweep(self, pool: &PgPool) -> Result<u64, sqlx::Error> {
         let oldest_ms = (chrono::Utc::now() - RETENTION).timestamp_millis();
-        let Ok(oldest_ms) = u128::try_from(oldest_ms) else { return Ok(0) };
+        let Ok(oldest_ms) = u128::try_from(oldest_ms) else {
+            return Ok(0);
+        };
         let oldest = Uuid::from_u128(oldest_ms << 80);
         let done = sqlx::query(AssertSqlSafe(format!(
             "delete from {0} where event_id in (select event_id from {0} where event_id < $1 order by event_id limit 10000)",

@@ -59,7 +59,10 @@ impl<'a> Columns<'a> {
 
 /// The headers as the JSON object that the column holds.
 pub(crate) fn headers_json(event: &Encoded) -> String {
-    let object: serde_json::Map<String, serde_json::Value> =
-        event.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    let object: serde_json::Map<String, serde_json::Value> = event
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone().into()))
+        .collect();
     serde_json::Value::Object(object).to_string()
 }

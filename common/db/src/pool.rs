@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use service::config::Env;
 use service::Component;
+use service::config::Env;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,10 @@ impl DatabaseConfig {
         if let Some(url) = &url
             && PgConnectOptions::from_str(url.expose_secret()).is_err()
         {
-            env.reject("DATABASE_URL", "is no URL of the form postgres://role:password@host:port/database");
+            env.reject(
+                "DATABASE_URL",
+                "is no URL of the form postgres://role:password@host:port/database",
+            );
         }
         let max_connections = env.within("DATABASE_MAX_CONNECTIONS", max_connections, 1..=500);
         let statement_timeout = env.duration_ms(
@@ -63,7 +66,10 @@ impl DatabaseConfig {
         Ok(PgConnectOptions::from_str(self.url.expose_secret())?
             .application_name(self.application_name)
             .options([
-                ("statement_timeout", self.statement_timeout.as_millis().to_string()),
+                (
+                    "statement_timeout",
+                    self.statement_timeout.as_millis().to_string(),
+                ),
                 // A transaction of ours that went silent must not hold its locks for ever.
                 ("idle_in_transaction_session_timeout", "60000".to_owned()),
                 ("timezone", "UTC".to_owned()),

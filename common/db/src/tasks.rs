@@ -171,7 +171,12 @@ pub async fn lock(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<Opti
 /// # Errors
 /// When the database does not answer or refuses; [`sqlx::Error::RowNotFound`] when the row is not the version before
 /// `task.version`, which the lock rules out.
-pub async fn update(tx: &mut PgConnection, user_id: Uuid, task: &Task, event: &Encoded) -> Result<(), sqlx::Error> {
+pub async fn update(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    task: &Task,
+    event: &Encoded,
+) -> Result<(), sqlx::Error> {
     let done = sqlx::query(
         "update tasks.tasks
          set version = $3, title = $4, description = $5, priority = $6, tags = $7, due_at = $8, timezone = $9,
@@ -226,7 +231,11 @@ pub async fn insert_series(tx: &mut PgConnection, user_id: Uuid, series: &Series
 ///
 /// # Errors
 /// When the database does not answer or refuses.
-pub async fn lock_series(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<Option<Series>, sqlx::Error> {
+pub async fn lock_series(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    id: Uuid,
+) -> Result<Option<Series>, sqlx::Error> {
     let row = sqlx::query(
         "select id, rrule, starts_at, timezone from tasks.series where user_id = $1 and id = $2 for update",
     )

@@ -30,17 +30,28 @@ pub async fn ensure_topics(
 ) -> Result<Vec<(String, Ensured)>, KafkaError> {
     let admin: AdminClient<DefaultClientContext> = config.client("carillon-admin").create()?;
     let names: Vec<String> = topics.iter().map(|topic| config.prefixed(&topic.name)).collect();
-    let retentions: Vec<String> = topics.iter().map(|t| t.retention.as_millis().to_string()).collect();
+    let retentions: Vec<String> = topics
+        .iter()
+        .map(|t| t.retention.as_millis().to_string())
+        .collect();
     let max_bytes = MAX_RECORD_BYTES.to_string();
     let new: Vec<NewTopic<'_>> = topics
         .iter()
         .zip(names.iter().zip(&retentions))
         .map(|(topic, (name, retention_ms))| {
-            let new = NewTopic::new(name, topic.partitions, TopicReplication::Fixed(replication_factor))
-                .set("cleanup.policy", "delete")
-                .set("retention.ms", retention_ms);
+            let new = NewTopic::new(
+                name,
+                topic.partitions,
+                TopicReplication::Fixed(replication_factor),
+            )
+            .set("cleanup.policy", "delete")
+            .set("retention.ms", retention_ms);
             // A dead letter is its source and headers: what fitted there must fit here.
-            if topic.name.ends_with(".dlq") { new.set("max.message.bytes", &max_bytes) } else { new }
+            if topic.name.ends_with(".dlq") {
+                new.set("max.message.bytes", &max_bytes)
+            } else {
+                new
+            }
         })
         .collect();
     let options = AdminOptions::new()
@@ -54,7 +65,10 @@ pub async fn ensure_topics(
             Ok(name) => Ok((name, Ensured::Created)),
             Err((name, RDKafkaErrorCode::TopicAlreadyExists)) => Ok((name, Ensured::Existed)),
             Err((name, code)) => {
-                tracing::error!(kafka.topic = name, "the cluster refuses to create the topic: {code}");
+                tracing::error!(
+                    kafka.topic = name,
+                    "the cluster refuses to create the topic: {code}"
+                );
                 Err(KafkaError::AdminOp(code))
             }
         })
@@ -76,7 +90,11 @@ pub async fn describe_topics(
     let mut states = Vec::new();
     for topic in topics {
         let name = config.prefixed(&topic.name);
-        let Some(found) = metadata.topics().iter().find(|t| t.name() == name && t.error().is_none()) else {
+        let Some(found) = metadata
+            .topics()
+            .iter()
+            .find(|t| t.name() == name && t.error().is_none())
+        else {
             states.push((name, None));
             continue;
         };
@@ -87,7 +105,10 @@ pub async fn describe_topics(
             .filter_map(Result::ok)
             .find_map(|c| c.get("retention.ms").and_then(|e| e.value.clone()))
             .and_then(|ms| ms.parse().ok());
-        let state = TopicState { partitions: found.partitions().len(), retention_ms };
+        let state = TopicState {
+            partitions: found.partitions().len(),
+            retention_ms,
+        };
         states.push((name, Some(state)));
     }
     Ok(states)

@@ -71,16 +71,27 @@ impl KafkaConfig {
         );
         if security_protocol.is_some_and(|p| p.starts_with("sasl")) {
             if sasl_username == Some(None) {
-                env.reject("KAFKA_SASL_USERNAME", "is missing: KAFKA_SECURITY_PROTOCOL asks for SASL");
+                env.reject(
+                    "KAFKA_SASL_USERNAME",
+                    "is missing: KAFKA_SECURITY_PROTOCOL asks for SASL",
+                );
             }
             if matches!(sasl_password, Some(None)) {
-                env.reject("KAFKA_SASL_PASSWORD", "is missing: KAFKA_SECURITY_PROTOCOL asks for SASL");
+                env.reject(
+                    "KAFKA_SASL_PASSWORD",
+                    "is missing: KAFKA_SECURITY_PROTOCOL asks for SASL",
+                );
             }
         }
         if let Some(prefix) = &topic_prefix
-            && !prefix.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+            && !prefix
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
         {
-            env.reject("KAFKA_TOPIC_PREFIX", "may hold only letters, digits, '.', '_' and '-'");
+            env.reject(
+                "KAFKA_TOPIC_PREFIX",
+                "may hold only letters, digits, '.', '_' and '-'",
+            );
         }
         Some(Self {
             bootstrap_servers: bootstrap_servers?,
@@ -141,7 +152,10 @@ impl KafkaConfig {
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", "range")
             .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
-            .set("heartbeat.interval.ms", (self.session_timeout / 4).as_millis().to_string())
+            .set(
+                "heartbeat.interval.ms",
+                (self.session_timeout / 4).as_millis().to_string(),
+            )
             .set("max.poll.interval.ms", MAX_POLL_INTERVAL.as_millis().to_string())
             .set("enable.partition.eof", "false")
             // Bounds what lies fetched and unhandled in memory.
@@ -202,7 +216,11 @@ impl BatchConfig {
             Duration::from_millis(5),
             Duration::ZERO..=Duration::from_secs(10),
         );
-        Some(Self { max_events: max_events?, max_bytes: max_bytes?, max_wait: max_wait? })
+        Some(Self {
+            max_events: max_events?,
+            max_bytes: max_bytes?,
+            max_wait: max_wait?,
+        })
     }
 }
 
@@ -221,12 +239,19 @@ impl RegistryConfig {
     /// Reads the settings above.
     pub fn from_env(env: &mut Env) -> Option<Self> {
         let url = env.required::<String>("SCHEMA_REGISTRY_URL");
-        if url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+        if url
+            .as_ref()
+            .is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://"))
+        {
             env.reject("SCHEMA_REGISTRY_URL", "must start with http:// or https://");
         }
         let username = env.optional::<String>("SCHEMA_REGISTRY_USERNAME");
         let password = env.optional_secret("SCHEMA_REGISTRY_PASSWORD");
-        Some(Self { url: url?.trim_end_matches('/').to_owned(), username: username?, password: password? })
+        Some(Self {
+            url: url?.trim_end_matches('/').to_owned(),
+            username: username?,
+            password: password?,
+        })
     }
 }
 
@@ -261,7 +286,9 @@ mod tests {
             ("KAFKA_BOOTSTRAP_SERVERS", "localhost:1"),
             ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
         ]);
-        let problems = service::config::load_from(env, KafkaConfig::from_env).unwrap_err().to_string();
+        let problems = service::config::load_from(env, KafkaConfig::from_env)
+            .unwrap_err()
+            .to_string();
         assert!(problems.contains("KAFKA_SASL_USERNAME"), "{problems}");
         assert!(problems.contains("KAFKA_SASL_PASSWORD"), "{problems}");
     }

@@ -88,7 +88,9 @@ pub struct Consumer {
 
 impl std::fmt::Debug for Consumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Consumer").field("group", &self.group).finish_non_exhaustive()
+        f.debug_struct("Consumer")
+            .field("group", &self.group)
+            .finish_non_exhaustive()
     }
 }
 
@@ -139,9 +141,12 @@ impl Consumer {
         shutdown: &CancellationToken,
     ) -> Result<(), ConsumerError> {
         while let Some(batch) = self.next_batch(shutdown).await? {
-            let Some(batch) = self.handle(batch, processor, shutdown).await? else { break };
+            let Some(batch) = self.handle(batch, processor, shutdown).await? else {
+                break;
+            };
             for record in &batch {
-                self.context().handled(&record.topic, record.partition, record.offset, record.timestamp);
+                self.context()
+                    .handled(&record.topic, record.partition, record.offset, record.timestamp);
             }
             self.commit().await?;
         }
@@ -153,7 +158,10 @@ impl Consumer {
     }
 
     /// The next records to handle, at least one; `None` on shutdown.
-    async fn next_batch(&mut self, shutdown: &CancellationToken) -> Result<Option<Vec<Record>>, ConsumerError> {
+    async fn next_batch(
+        &mut self,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Vec<Record>>, ConsumerError> {
         let mut batch: Vec<Record> = Vec::new();
         let mut bytes = 0;
         let mut generation = self.context().generation();
@@ -197,7 +205,8 @@ impl Consumer {
                 generation = self.context().generation();
                 let context = self.client.context();
                 batch.retain(|r| context.owns(&r.topic, r.partition, r.generation));
-                self.held.retain(|r| context.owns(&r.topic, r.partition, r.generation));
+                self.held
+                    .retain(|r| context.owns(&r.topic, r.partition, r.generation));
                 bytes = batch.iter().map(Record::size_bytes).sum();
                 if batch.is_empty() {
                     deadline = None;
@@ -236,17 +245,25 @@ impl Consumer {
             }
         };
         for rejection in &rejections {
-            let Some(record) = batch.get(rejection.index) else { continue };
+            let Some(record) = batch.get(rejection.index) else {
+                continue;
+            };
             while let Err(error) = self.dead_letters.write(record, rejection).await {
                 retry.warn(self.group, "the dead-letter topic", &error);
                 if self.wait(&mut retry, shutdown).await?.is_none() {
                     return Ok(None);
                 }
             }
-            metrics::EVENTS.with_label_values(&[self.group, record.topic.as_str(), "dead_letter"]).inc();
+            metrics::EVENTS
+                .with_label_values(&[self.group, record.topic.as_str(), "dead_letter"])
+                .inc();
         }
         if retry.attempts > 0 {
-            tracing::info!(kafka.group = self.group, attempts = retry.attempts, "the batch went through");
+            tracing::info!(
+                kafka.group = self.group,
+                attempts = retry.attempts,
+                "the batch went through"
+            );
             self.component.ready();
         }
         if retry.paused {
@@ -304,14 +321,15 @@ impl Consumer {
     /// Commits the next offset of every partition that has moved. A commit that fails is no harm: the effects are in
     /// Postgres, the next commit covers it, and until then a crash only brings records again that the inbox knows.
     async fn commit(&self) -> Result<(), ConsumerError> {
-        let Some(offsets) = self.context().uncommitted()? else { return Ok(()) };
+        let Some(offsets) = self.context().uncommitted()? else {
+            return Ok(());
+        };
         let client = Arc::clone(&self.client);
         // Synchronous, since only that tells whether it worked (rust-rdkafka#856), and off the async threads, since it
         // blocks until the broker answers (rust-rdkafka#448).
-        let result = tokio::task::spawn_blocking(move || {
-            client.commit(&offsets, CommitMode::Sync).map(|()| offsets)
-        })
-        .await;
+        let result =
+            tokio::task::spawn_blocking(move || client.commit(&offsets, CommitMode::Sync).map(|()| offsets))
+                .await;
         match result {
             Ok(Ok(offsets)) => self.context().committed(&offsets),
             Ok(Err(error)) => {

@@ -118,14 +118,26 @@ impl Context {
         let assigned = self.assigned();
         let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
         for ((topic, partition), assigned) in &*assigned {
-            let Some(stats) = statistics.topics.get(topic).and_then(|t| t.partitions.get(partition)) else {
+            let Some(stats) = statistics
+                .topics
+                .get(topic)
+                .and_then(|t| t.partitions.get(partition))
+            else {
                 continue;
             };
             let name = topic.strip_prefix(&self.prefix).unwrap_or(topic);
             // Negative offsets are librdkafka's way to say "not known yet".
-            let next = assigned.next.unwrap_or(stats.committed_offset.max(stats.lo_offset));
-            let lag = if stats.hi_offset < 0 { 0 } else { (stats.hi_offset - next.max(0)).max(0) };
-            metrics::LAG.with_label_values(&[self.group.as_str(), name, &partition.to_string()]).set(lag);
+            let next = assigned
+                .next
+                .unwrap_or(stats.committed_offset.max(stats.lo_offset));
+            let lag = if stats.hi_offset < 0 {
+                0
+            } else {
+                (stats.hi_offset - next.max(0)).max(0)
+            };
+            metrics::LAG
+                .with_label_values(&[self.group.as_str(), name, &partition.to_string()])
+                .set(lag);
             let behind = match assigned.handled_until {
                 Some(until) if lag > 0 => (Utc::now() - until).as_seconds_f64().max(0.0),
                 _ => 0.0,
@@ -134,7 +146,9 @@ impl Context {
             *worst = worst.max(behind);
         }
         for (topic, behind) in seconds {
-            metrics::LAG_SECONDS.with_label_values(&[self.group.as_str(), topic]).set(behind);
+            metrics::LAG_SECONDS
+                .with_label_values(&[self.group.as_str(), topic])
+                .set(behind);
         }
     }
 }
@@ -142,7 +156,10 @@ impl Context {
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         if statistics.brokers.values().any(|broker| broker.state == "UP") {
-            let joined = statistics.cgrp.as_ref().is_some_and(|group| group.join_state == "steady");
+            let joined = statistics
+                .cgrp
+                .as_ref()
+                .is_some_and(|group| group.join_state == "steady");
             if joined {
                 self.component.ready();
             } else {
@@ -186,14 +203,23 @@ impl ConsumerContext for Context {
             let mut assigned = self.assigned();
             for element in partitions.elements() {
                 assigned.remove(&(element.topic().to_owned(), element.partition()));
-                let name = element.topic().strip_prefix(&self.prefix).unwrap_or(element.topic());
+                let name = element
+                    .topic()
+                    .strip_prefix(&self.prefix)
+                    .unwrap_or(element.topic());
                 let partition = element.partition().to_string();
                 // What we no longer read we no longer report on; an error means that there was nothing to remove.
-                metrics::LAG.remove_label_values(&[self.group.as_str(), name, &partition]).ok();
+                metrics::LAG
+                    .remove_label_values(&[self.group.as_str(), name, &partition])
+                    .ok();
             }
             drop(assigned);
             self.generation.fetch_add(1, Ordering::AcqRel);
-            tracing::info!(kafka.group = self.group, kafka.partitions = partitions.count(), "partitions revoked");
+            tracing::info!(
+                kafka.group = self.group,
+                kafka.partitions = partitions.count(),
+                "partitions revoked"
+            );
         }
     }
 
@@ -205,7 +231,12 @@ impl ConsumerContext for Context {
                 for element in partitions.elements() {
                     assigned.insert(
                         (element.topic().to_owned(), element.partition()),
-                        Assigned { since, next: None, handled_until: None, committed: true },
+                        Assigned {
+                            since,
+                            next: None,
+                            handled_until: None,
+                            committed: true,
+                        },
                     );
                 }
                 drop(assigned);

@@ -39,12 +39,20 @@ pub(crate) struct DeadLetters {
 impl DeadLetters {
     pub(crate) fn new(config: &KafkaConfig, group: &'static str) -> Result<Self, KafkaError> {
         let producer = Producer::new(config, &format!("{group}-dead-letters"))?;
-        Ok(Self { producer, prefix: config.topic_prefix.clone(), group })
+        Ok(Self {
+            producer,
+            prefix: config.topic_prefix.clone(),
+            group,
+        })
     }
 
     /// Writes the record to its dead-letter topic and waits for the acknowledgement.
     pub(crate) async fn write(&self, record: &Record, rejection: &Rejection) -> Result<(), KafkaError> {
-        let topic = format!("{}{}", self.prefix, schemas::topics::dead_letter(&record.topic, self.group));
+        let topic = format!(
+            "{}{}",
+            self.prefix,
+            schemas::topics::dead_letter(&record.topic, self.group)
+        );
         let partition = record.partition.to_string();
         let offset = record.offset.to_string();
         let why = [
@@ -56,17 +64,29 @@ impl DeadLetters {
             rejection.reason,
             &rejection.message,
         ];
-        let source = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
-        let headers =
-            to_headers(source.chain(DEAD_LETTER_HEADERS.into_iter().zip(why.map(|w| Some(w.as_bytes())))));
-        let delivery =
-            self.producer.enqueue(&topic, record.key.as_deref(), record.value.as_deref(), headers).await?;
+        let source = record
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_deref()));
+        let headers = to_headers(
+            source.chain(
+                DEAD_LETTER_HEADERS
+                    .into_iter()
+                    .zip(why.map(|w| Some(w.as_bytes()))),
+            ),
+        );
+        let delivery = self
+            .producer
+            .enqueue(&topic, record.key.as_deref(), record.value.as_deref(), headers)
+            .await?;
         match delivery.await {
             Ok(Ok(_)) => {}
             Ok(Err((error, _))) => return Err(error),
             Err(_) => return Err(KafkaError::Canceled),
         }
-        metrics::DEAD_LETTERS.with_label_values(&[self.group, record.topic.as_str(), rejection.reason]).inc();
+        metrics::DEAD_LETTERS
+            .with_label_values(&[self.group, record.topic.as_str(), rejection.reason])
+            .inc();
         tracing::warn!(
             kafka.topic = record.topic,
             kafka.partition = record.partition,

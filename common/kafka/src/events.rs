@@ -58,7 +58,13 @@ enum Failed {
 impl<H: Handler> Events<H> {
     /// Events for `handler`, remembered in `inbox`.
     pub fn new(group: &'static str, pool: PgPool, registry: Arc<Registry>, inbox: Inbox, handler: H) -> Self {
-        Self { group, pool, registry, inbox, handler }
+        Self {
+            group,
+            pool,
+            registry,
+            inbox,
+            handler,
+        }
     }
 
     /// Applies the events that are not in the inbox yet, in one transaction. Returns how many those were.
@@ -67,14 +73,20 @@ impl<H: Handler> Events<H> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.head().event_id).collect();
         let mut fresh: HashSet<Uuid> = self.inbox.claim(&mut tx, &ids).await.map_err(failed)?;
         // `remove`: an event that comes twice in one batch is fresh once.
-        let fresh: Vec<Event> =
-            events.iter().filter(|event| fresh.remove(&event.head().event_id)).cloned().collect();
+        let fresh: Vec<Event> = events
+            .iter()
+            .filter(|event| fresh.remove(&event.head().event_id))
+            .cloned()
+            .collect();
         let count = fresh.len();
         if count > 0 {
-            self.handler.handle(&mut tx, fresh).await.map_err(|error| match error {
-                HandleError::Database(error) => failed(error),
-                HandleError::Invalid(why) => Failed::Event(why),
-            })?;
+            self.handler
+                .handle(&mut tx, fresh)
+                .await
+                .map_err(|error| match error {
+                    HandleError::Database(error) => failed(error),
+                    HandleError::Invalid(why) => Failed::Event(why),
+                })?;
         }
         tx.commit().await.map_err(failed)?;
         self.handler.committed();
@@ -82,17 +94,22 @@ impl<H: Handler> Events<H> {
     }
 
     fn count(&self, topic: &str, handled: usize, all: usize) {
-        metrics::EVENTS.with_label_values(&[self.group, topic, "handled"]).inc_by(handled as u64);
-        metrics::EVENTS.with_label_values(&[self.group, topic, "duplicate"]).inc_by((all - handled) as u64);
+        metrics::EVENTS
+            .with_label_values(&[self.group, topic, "handled"])
+            .inc_by(handled as u64);
+        metrics::EVENTS
+            .with_label_values(&[self.group, topic, "duplicate"])
+            .inc_by((all - handled) as u64);
     }
 }
 
 fn failed(error: sqlx::Error) -> Failed {
     match db::classify(&error) {
         db::Failure::Data => Failed::Event(error.to_string()),
-        failure if failure.is_retryable() => {
-            Failed::Process(ProcessError::Away { what: "Postgres", source: Box::new(error) })
-        }
+        failure if failure.is_retryable() => Failed::Process(ProcessError::Away {
+            what: "Postgres",
+            source: Box::new(error),
+        }),
         _ => Failed::Process(ProcessError::Fatal(Box::new(error))),
     }
 }
@@ -107,7 +124,10 @@ async fn decode(registry: &Registry, record: &Record) -> Result<Result<Event, De
         Ok(schema) => schema,
         Err(RegistryError::Unusable(error)) => return Ok(Err(error)),
         Err(error) => {
-            return Err(ProcessError::Away { what: "the schema registry", source: Box::new(error) });
+            return Err(ProcessError::Away {
+                what: "the schema registry",
+                source: Box::new(error),
+            });
         }
     };
     Ok(schemas::decode(&record.topic, &schema, body))
@@ -143,7 +163,12 @@ impl<H: Handler> Processor for Events<H> {
                         Ok(handled) => self.count(topic, handled, 1),
                         Err(Failed::Process(error)) => return Err(error),
                         Err(Failed::Event(message)) => {
-                            rejections.push(Rejection { index, stage: "TASK_PUT", reason: "invalid_event", message });
+                            rejections.push(Rejection {
+                                index,
+                                stage: "TASK_PUT",
+                                reason: "invalid_event",
+                                message,
+                            });
                         }
                     }
                 }

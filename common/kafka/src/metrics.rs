@@ -52,5 +52,9 @@ pub(crate) static RETRIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
 
 /// Offset commits that the broker did not confirm.
 pub(crate) static COMMIT_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    metrics::counter_vec("kafka_consumer_commit_errors_total", "Offset commits that failed", &["group"])
+    metrics::counter_vec(
+        "kafka_consumer_commit_errors_total",
+        "Offset commits that failed",
+        &["group"],
+    )
 });

@@ -42,7 +42,9 @@ impl Producer {
     /// # Errors
     /// When librdkafka refuses the configuration.
     pub fn new(config: &KafkaConfig, client_id: &str) -> Result<Self, KafkaError> {
-        Ok(Self(config.producer(client_id).create_with_context(ProducerContext)?))
+        Ok(Self(
+            config.producer(client_id).create_with_context(ProducerContext)?,
+        ))
     }
 
     /// Puts a record into the queue, in order, waiting for room if it is full. The future resolves when the broker has
@@ -80,7 +82,8 @@ impl Producer {
 
     /// Gives up what is queued or under way, so that nothing of it arrives after something that is sent later.
     pub fn purge(&self) {
-        self.0.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+        self.0
+            .purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
         // Purging is done by the poll thread; what is left after a moment is what the network already has.
         self.0.flush(Timeout::After(Duration::from_millis(100))).ok();
     }
@@ -90,5 +93,7 @@ impl Producer {
 pub(crate) fn to_headers<'a>(headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> OwnedHeaders {
     headers
         .into_iter()
-        .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value }))
+        .fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value })
+        })
 }

@@ -32,13 +32,19 @@ impl Record {
             topic: topic.strip_prefix(prefix).unwrap_or(topic).to_owned(),
             partition: message.partition(),
             offset: message.offset(),
-            timestamp: message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis),
+            timestamp: message
+                .timestamp()
+                .to_millis()
+                .and_then(DateTime::from_timestamp_millis),
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
             headers: message
                 .headers()
                 .map(|headers| {
-                    headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
+                    headers
+                        .iter()
+                        .map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec)))
+                        .collect()
                 })
                 .unwrap_or_default(),
             generation,

@@ -60,9 +60,16 @@ impl Registry {
         let mut builder = SrSettings::new_builder(config.url.clone());
         builder.set_timeout(CALL_TIMEOUT);
         if let Some(username) = &config.username {
-            builder.set_basic_authorization(username, config.password.as_ref().map(ExposeSecret::expose_secret));
+            builder.set_basic_authorization(
+                username,
+                config.password.as_ref().map(ExposeSecret::expose_secret),
+            );
         }
-        Ok(Self { settings: builder.build()?, readers: Mutex::default(), ids: Mutex::default() })
+        Ok(Self {
+            settings: builder.build()?,
+            readers: Mutex::default(),
+            ids: Mutex::default(),
+        })
     }
 
     /// The schema with that id.
@@ -73,10 +80,13 @@ impl Registry {
         if let Some(known) = lock(&self.readers).get(&id) {
             return Ok(Arc::clone(known));
         }
-        let registered = get_schema_by_id(id, &self.settings).await.map_err(|error| match refusal(&error) {
-            Some(404) => RegistryError::Unusable(DecodeError::UnknownSchemaId(id)),
-            _ => RegistryError::Away(error),
-        })?;
+        let registered =
+            get_schema_by_id(id, &self.settings)
+                .await
+                .map_err(|error| match refusal(&error) {
+                    Some(404) => RegistryError::Unusable(DecodeError::UnknownSchemaId(id)),
+                    _ => RegistryError::Away(error),
+                })?;
         let schema = Arc::new(WriterSchema::parse(&registered.schema)?);
         lock(&self.readers).insert(id, Arc::clone(&schema));
         Ok(schema)
@@ -98,20 +108,25 @@ impl Registry {
         }
         let id = if register {
             let schema = SuppliedSchema::new(None, SchemaType::Avro, json.to_owned());
-            post_schema(&self.settings, subject.to_owned(), schema).await.map(|registered| Some(registered.id))
+            post_schema(&self.settings, subject.to_owned(), schema)
+                .await
+                .map(|registered| Some(registered.id))
         } else {
             // POST /subjects/{subject} looks a schema up and changes nothing.
             let body = format!("{{\"schema\":{json:?},\"schemaType\":\"AVRO\"}}");
-            perform_sr_call(&self.settings, SrCall::PostForVersion(subject, &body)).await.map(|found| found.id)
+            perform_sr_call(&self.settings, SrCall::PostForVersion(subject, &body))
+                .await
+                .map(|found| found.id)
         };
         let id = id.map_err(|error| match refusal(&error) {
             Some(404) => RegistryError::Refused {
                 subject: subject.to_owned(),
                 why: "it is not registered, and SCHEMA_REGISTRY_AUTO_REGISTER is false".to_owned(),
             },
-            Some(409 | 422 | 401 | 403) => {
-                RegistryError::Refused { subject: subject.to_owned(), why: error.to_string() }
-            }
+            Some(409 | 422 | 401 | 403) => RegistryError::Refused {
+                subject: subject.to_owned(),
+                why: error.to_string(),
+            },
             _ => RegistryError::Away(error),
         })?;
         let id = id.ok_or_else(|| RegistryError::Refused {
@@ -132,5 +147,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// digits: 40403 is "schema not found".
 fn refusal(error: &SRCError) -> Option<u32> {
     let raw = std::error::Error::source(error)?.downcast_ref::<RawError>()?;
-    Some(if raw.error_code >= 1000 { raw.error_code / 100 } else { raw.error_code })
+    Some(if raw.error_code >= 1000 {
+        raw.error_code / 100
+    } else {
+        raw.error_code
+    })
 }

@@ -67,9 +67,9 @@ pub enum OffsetError {
 
 /// A signed duration relative to a due time: `-PT10M` is ten minutes before it, `P1D` one day after.
 ///
-/// The text is that of RFC 5545 section 3.3.6, and ISO 8601's leave to skip a unit in the middle (`PT1H5S`) is
-/// granted. Weeks and days are nominal, hours, minutes and seconds exact, see [`Offset::apply`]; so `P1D` and
-/// `PT24H` differ while `P7D` and `P1W`, or `PT60M` and `PT1H`, are equal.
+/// The text is that of RFC 5545 section 3.3.6, and ISO 8601's leave to skip a unit in the middle (`PT1H5S`)
+/// is granted. Weeks and days are nominal, hours, minutes and seconds exact, see [`Offset::apply`]; so `P1D`
+/// and `PT24H` differ while `P7D` and `P1W`, or `PT60M` and `PT1H`, are equal.
 ///
 /// Invariant: both fields have the same sign and together stay within [`MAX_OFFSET_DAYS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -75,9 +75,9 @@ pub fn parse_zone(name: &str) -> Result<Tz, ZoneError> {
 
 /// The instant a local time stands for (RFC 5545 section 3.3.5).
 ///
-/// A local time that does not exist, because clocks were put forward over it, is read with the offset in force
-/// before the gap; one that exists twice is its first, earlier instant. Total: beyond the years chrono can
-/// represent the result is the nearest instant it can.
+/// A local time that does not exist, because clocks were put forward over it, is read with the offset in
+/// force before the gap; one that exists twice is its first, earlier instant. Total: beyond the years chrono
+/// can represent the result is the nearest instant it can.
 ///
 /// ```
 /// use schedule::{parse_zone, resolve_local};
@@ -134,8 +134,9 @@ pub(crate) fn local_time(at: DateTime<Utc>, zone: Tz) -> Option<NaiveDateTime> {
 
 /// The offsets before and after the gap `local` lies in.
 ///
-/// Searches for the second at which the clock goes from before `local` to after it. One exists between the two
-/// ends, and as no second shows `local` itself it can only be the gap, whatever other transitions are near.
+/// Searches for the second at which the clock goes from before `local` to after it. One exists between the
+/// two ends, and as no second shows `local` itself it can only be the gap, whatever other transitions are
+/// near.
 fn gap_around(local: NaiveDateTime, zone: Tz) -> Option<(FixedOffset, FixedOffset)> {
     /// More than the largest offset ever in use (under 16 hours) and the longest gap (24 hours) together.
     const REACH: i64 = 2 * 24 * 3600;

@@ -1,6 +1,6 @@
 //! `service::run` seen from outside: exit codes, signals and output of a process.
 
-#![expect(clippy::expect_used, reason = "helpers of tests may panic as tests do")]
+#![expect(clippy::expect_used, reason = "what tests share may panic as tests do")]
 
 use std::io::{BufRead, BufReader, Lines};
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ fn output(command: &mut Command) -> (Output, String, String) {
     (output, stdout, stderr)
 }
 
-/// A service that listens, and what it wrote so far.
+/// A process of the example, and what it wrote so far.
 struct Running {
     child: Child,
     stdout: Lines<BufReader<ChildStdout>>,
@@ -44,6 +44,12 @@ struct Running {
 
 impl Running {
     fn start(arguments: &[&str]) -> Self {
+        let mut running = Self::spawn(arguments);
+        running.wait_for("listening for HTTP");
+        running
+    }
+
+    fn spawn(arguments: &[&str]) -> Self {
         let variables = [
             ("HTTP_HOST", "127.0.0.1"),
             ("HTTP_PORT", "0"),
@@ -55,13 +61,11 @@ impl Running {
             .spawn()
             .expect("the example starts");
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
-        let mut running = Self {
+        Self {
             child,
             stdout,
             seen: Vec::new(),
-        };
-        running.wait_for("listening for HTTP");
-        running
+        }
     }
 
     fn wait_for(&mut self, message: &str) -> Value {
@@ -198,12 +202,21 @@ fn a_second_signal_ends_a_service_that_hangs_at_once() {
 
 #[test]
 fn a_task_that_panics_is_one_line_of_the_log_and_stops_the_process() {
-    let mut running = Running::start(&["--panic"]);
+    let mut running = Running::spawn(&["--panic"]);
     let line = running.wait_for("panicked: on purpose");
     assert_eq!(line["level"], "ERROR");
-    assert!(line["panic.location"].as_str().expect("text").contains("idle.rs"), "{line}");
+    assert!(
+        line["panic.location"].as_str().expect("text").contains("idle.rs"),
+        "{line}"
+    );
     let line = running.wait_for("stopped by a failure");
-    assert!(line["error"].as_str().expect("text").starts_with("task idle failed: "), "{line}");
+    assert!(
+        line["error"]
+            .as_str()
+            .expect("text")
+            .starts_with("task idle failed: "),
+        "{line}"
+    );
     assert_eq!(running.exit_code(), Some(1));
 }
 

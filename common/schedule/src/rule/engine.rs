@@ -1,11 +1,12 @@
 //! Occurrences of a rule, with the crate `rrule` as calendar arithmetic.
 //!
-//! `rrule` 0.14 is only ever given wall-clock times dressed up as UTC, and never COUNT or UNTIL: zones, order,
-//! repetitions and the end of a rule are dealt with here. That leaves two of its limits to work around.
+//! `rrule` 0.14 is only ever given wall-clock times dressed up as UTC, and never COUNT or UNTIL: zones,
+//! order, repetitions and the end of a rule are dealt with here. That leaves these of its limits and errors
+//! to work around (weekdays and weeks further below).
 //!
-//! - It searches a rule that never matches up to the year 10000. The Gregorian calendar repeats every 400 years,
-//!   leap days and weekdays alike, so it is run [`SHIFT_DAYS`] ahead: the years 1900 to 2399 become 9500 to 9999
-//!   and its search ends where the calendar of this crate does.
+//! - It searches a rule that never matches up to the year 10000. The Gregorian calendar repeats every 400
+//!   years, leap days and weekdays alike, so it is run [`SHIFT_DAYS`] ahead: the years 1900 to 2399 become
+//!   9500 to 9999 and its search ends where the calendar of this crate does.
 //! - It cannot seek. Each period (year, month, week, day, hour) yields its occurrences independently of all
 //!   others once what the rule leaves open is filled in from the start, so it is started at the beginning of
 //!   any period in phase with INTERVAL, which is the same set from there on. Whole periods also make BYSETPOS
@@ -14,7 +15,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{
-    DateTime, Datelike, Days, Month, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc,
+    DateTime, Datelike, Days, Month, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc, Weekday,
 };
 use chrono_tz::Tz;
 use rrule::{Frequency, NWeekday, RRule, RRuleSet, RRuleSetIter, Unvalidated};
@@ -53,9 +54,7 @@ pub(super) fn supports(rule: &Rule) -> Result<(), RuleError> {
         Freq::Hourly => (0, 24),
     };
     if rule.by_day.iter().any(|day| day.nth < lowest) {
-        return unsupported(
-            "BYDAY counts back to -4 in a month and -52 in a year, as further back is rarely there",
-        );
+        return unsupported("BYDAY counts back to -4 in a month and -52 in a year");
     }
     if rule.by_set_pos.iter().any(|pos| pos.unsigned_abs() > most) {
         return unsupported(
@@ -109,7 +108,8 @@ fn wall_in_range(at: DateTime<Utc>, zone: Tz) -> Option<NaiveDateTime> {
     local_time(at, zone).filter(|wall| (FIRST_YEAR..=LAST_YEAR).contains(&wall.year()))
 }
 
-/// The beginning of the last period that is in phase with the start and not past `from`, or else of the first.
+/// The beginning of the last period that is in phase with the start and not past `from`, or else of the
+/// first.
 fn anchor(rule: &Rule, start: NaiveDateTime, from: NaiveDateTime) -> Option<NaiveDateTime> {
     let interval = i64::from(rule.interval);
     // Whole intervals in that many periods, rounded down, as a number of periods.
@@ -205,7 +205,8 @@ fn rule_set(rule: &Rule, start: NaiveDateTime, anchor: NaiveDateTime) -> Result<
     .by_second(or_start(&rule.by_second, start.second()))
     .by_set_pos(rule.by_set_pos.iter().map(|pos| i32::from(*pos)).collect());
     set = match rule.freq {
-        // Here BYHOUR narrows the hours the frequency goes through; the start's hour is only where they begin.
+        // Here BYHOUR narrows the hours the frequency goes through; the start's hour is only where they
+        // begin.
         Freq::Hourly => set.by_hour(rule.by_hour.clone()),
         _ => set.by_hour(or_start(&rule.by_hour, start.hour())),
     };
@@ -218,8 +219,8 @@ fn rule_set(rule: &Rule, start: NaiveDateTime, anchor: NaiveDateTime) -> Result<
 }
 
 /// BYWEEKNO for `rrule`, whose idea of the weeks across the turn of the year is wrong (days of January that
-/// belong to week 52 of the old year are in its week 53, for one): where one of those may be meant it is given all
-/// of them, and [`in_weeks`] picks.
+/// belong to week 52 of the old year are in its week 53, for one): where one of those may be meant it is
+/// given all of them, and [`in_weeks`] picks.
 fn weeks(by_week_no: &[i8]) -> Vec<i8> {
     let mut weeks = by_week_no.to_vec();
     if weeks.iter().any(|week| !(2..=51).contains(&week.unsigned_abs())) {
@@ -248,8 +249,8 @@ struct WeekRule {
     week_start: Weekday,
 }
 
-/// BYDAY for `rrule`, which takes `MO,2TU` as Mondays that are also second Tuesdays: among numbered days, `MO`
-/// must be written as all its numbers.
+/// BYDAY for `rrule`, which takes `MO,2TU` as Mondays that are also second Tuesdays: among numbered days,
+/// `MO` must be written as all its numbers.
 fn weekdays(freq: Freq, by_month: &[u8], days: &[Day]) -> Vec<NWeekday> {
     let numbered = days.iter().any(|day| day.nth != 0);
     let most = if freq == Freq::Yearly && by_month.is_empty() {
@@ -315,8 +316,8 @@ impl Occurrences {
             return;
         }
         let located = locate(wall, self.zone);
-        // Later local times of the same gap are later instants, those after the gap begin where it begins, and
-        // that is less than the gap's length ago. Outside of gaps `moved` is zero and order is kept.
+        // Later local times of the same gap are later instants, those after the gap begin where it begins,
+        // and that is less than the gap's length ago. Outside of gaps `moved` is zero and order is kept.
         self.settled = self.settled.max(located.at - located.moved);
         if located.at > self.start {
             self.pending.insert(located.at);

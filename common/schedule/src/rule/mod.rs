@@ -3,16 +3,19 @@
 //! What the RFC leaves open is decided here:
 //!
 //! - **Wall clock.** Every frequency, HOURLY too, steps over the wall clock of the zone, as other calendar
-//!   programs do; each local time found is then placed by [`resolve_local`](crate::resolve_local). So a daily
-//!   02:30 in a gap fires at 03:30 that day and at 02:30 on the next, and an hourly rule fires once for the hour
-//!   clocks skip and once for the hour they repeat. (Section 3.3.10 would drop local times that do not exist; a
+//!   programs do; each local time found is then placed by [`resolve_local`]. So a daily 02:30 in a gap fires
+//!   at 03:30 that day and at 02:30 on the next, and FREQ=HOURLY fires once, not twice, where clocks skip an
+//!   hour and once for the hour they repeat. (Section 3.3.10 would drop local times that do not exist; a
 //!   reminder must not be lost, so section 3.3.5 is followed instead.)
-//! - **Start.** Occurrences are those of the rule from the start on; a start that does not match its own rule is
-//!   no occurrence. Fractions of its second are cut off. `FREQ=YEARLY;BYWEEKNO=20` without a day means the
+//! - **Start.** Occurrences are those of the rule from the start on; a start that does not match its own rule
+//!   is no occurrence. Fractions of its second are cut off. `FREQ=YEARLY;BYWEEKNO=20` without a day means the
 //!   weekday of the start.
 //! - **COUNT** counts distinct instants.
 //! - **Calendar.** Starts lie between 1900 and 2399 and no occurrence is looked for beyond 2399, which bounds
 //!   the work for rules that never match.
+//! - **Not supported yet**, though RFC 5545 has it: SECONDLY and MINUTELY, more than 24 times a day, a COUNT
+//!   above [`MAX_COUNT`], `-5MO` in a month and `-53MO` in a year, BYSETPOS above 31 in a month, 53 in a week
+//!   and 24 in an hour, and BYWEEKNO with INTERVAL or BYSETPOS. [`Rule::parse`] refuses them.
 
 mod engine;
 mod error;
@@ -87,11 +90,11 @@ struct Day {
 
 /// A recurrence rule that has been validated as far as that is possible without its start.
 ///
-/// Its [`Display`](fmt::Display) is the canonical text without the `RRULE:` prefix: upper case, parts in a fixed
-/// order, lists sorted without repetitions, defaults left out. Equal rules have equal texts.
+/// Its [`Display`](fmt::Display) is the canonical text without the `RRULE:` prefix: upper case, parts in a
+/// fixed order, lists sorted without repetitions, defaults left out. Equal rules have equal texts.
 ///
-/// Invariants: the lists are sorted and free of repetitions, and the combinations section 3.3.10 forbids do not
-/// occur.
+/// Invariants: the lists are sorted and free of repetitions, and the combinations section 3.3.10 forbids do
+/// not occur.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rule {
     freq: Freq,
@@ -115,8 +118,8 @@ impl Rule {
     ///
     /// Names and values may be in either case (RFC 5545 section 2). A rule may name at most 24 times a day,
     /// hourly being the most frequent the reminder path is made for. UNTIL is taken in UTC
-    /// (`20261231T170000Z`), as local time of the zone the rule is used with (`20261231T180000`), or as a date,
-    /// which means the end of that local day; the form is kept.
+    /// (`20261231T170000Z`), as local time of the zone the rule is used with (`20261231T180000`), or as a
+    /// date, which means the end of that local day; the form is kept.
     ///
     /// # Errors
     ///
@@ -128,8 +131,9 @@ impl Rule {
 
     /// The first occurrence strictly after `after`, of the rule starting at `dtstart` in `zone`.
     ///
-    /// `None` when the rule has ended or never matches. Takes microseconds for usual rules and some milliseconds
-    /// for those that never match; see the [module](self) for gaps, repeated hours and the calendar.
+    /// `None` when the rule has ended or never matches. Takes microseconds for usual rules and some
+    /// milliseconds for those that never match; see the [module](self) for gaps, repeated hours and the
+    /// calendar.
     ///
     /// # Errors
     ///
@@ -150,7 +154,8 @@ impl Rule {
         zone: Tz,
         after: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>, RuleError> {
-        // COUNT needs every occurrence from the start on; without it the search may begin just before `after`.
+        // COUNT needs every occurrence from the start on; without it the search may begin just before
+        // `after`.
         let from = if self.count.is_some() { dtstart } else { after };
         Ok(engine::occurrences(self, dtstart, zone, from)?.find(|at| *at > after))
     }

@@ -16,10 +16,25 @@ fn value<T>(pairs: &[(&str, &str)], read: impl FnOnce(&mut Env) -> Option<T>) ->
     load_from(Env::from_pairs(pairs.iter().copied()), read).expect("there are no problems")
 }
 
-fn secret_file(test: &str, content: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("carillon-{}-{test}", std::process::id()));
-    std::fs::write(&path, content).expect("the temporary folder can be written");
-    path
+/// A file that is there for the length of one test.
+struct SecretFile(PathBuf);
+
+impl SecretFile {
+    fn new(test: &str, content: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("carillon-{}-{test}", std::process::id()));
+        std::fs::write(&path, content).expect("the temporary folder can be written");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("the path is UTF-8")
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 #[test]
@@ -102,11 +117,13 @@ fn words_are_compared_without_regard_to_case() {
 
 #[test]
 fn a_secret_comes_from_its_variable_or_from_a_file_less_one_newline() {
-    let path = secret_file("newline", " hush \n\n");
-    let path = path.to_str().expect("the path is UTF-8");
+    let file = SecretFile::new("newline", " hush \n\n");
     let read = |env: &mut Env| env.secret("TOKEN");
     assert_eq!(value(&[("TOKEN", " hush ")], read).expose_secret(), " hush ");
-    assert_eq!(value(&[("TOKEN_FILE", path)], read).expose_secret(), " hush \n");
+    assert_eq!(
+        value(&[("TOKEN_FILE", file.path())], read).expose_secret(),
+        " hush \n"
+    );
 }
 
 #[test]
@@ -124,8 +141,8 @@ fn a_secret_file_that_is_absent_or_empty_is_a_problem() {
         lines[0].starts_with("TOKEN_FILE names \"/nowhere/token\", which cannot be read: "),
         "{lines:?}"
     );
-    let path = secret_file("empty", "\n");
-    let lines = problems(&[("TOKEN_FILE", path.to_str().expect("the path is UTF-8"))], read);
+    let file = SecretFile::new("empty", "\n");
+    let lines = problems(&[("TOKEN_FILE", file.path())], read);
     assert!(lines[0].ends_with("which is empty"), "{lines:?}");
 }
 

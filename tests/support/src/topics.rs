@@ -1,0 +1,252 @@
+//! Topics of one test's own: the declared ones under a prefix that nobody else uses.
+
+use std::time::Duration;
+
+use kafka::{KafkaConfig, RegistryConfig};
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Headers;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use schemas::{Encoded, Event};
+use uuid::Uuid;
+
+use crate::stack;
+
+/// The declared topics under a prefix of their own.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    config: KafkaConfig,
+}
+
+/// A record as it was found in a topic.
+#[derive(Debug, Clone)]
+pub struct ReadRecord {
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value.
+    pub value: Option<Vec<u8>>,
+    /// The headers as text.
+    pub headers: Vec<(String, String)>,
+}
+
+impl ReadRecord {
+    /// The last header of that name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+impl Topics {
+    /// Makes every declared topic under a new prefix.
+    ///
+    /// # Panics
+    /// When the stack's Kafka does not answer.
+    pub async fn create() -> Self {
+        let topics = Self::named(&format!("t{}.", Uuid::new_v4().simple()));
+        kafka::admin::ensure_topics(&topics.config, &schemas::topics::all(), 1)
+            .await
+            .expect("Kafka answers");
+        topics
+    }
+
+    /// The topics under `prefix`, which exist or not.
+    #[must_use]
+    pub fn named(prefix: &str) -> Self {
+        Self {
+            config: KafkaConfig {
+                bootstrap_servers: stack("KAFKA_BOOTSTRAP_SERVERS"),
+                security_protocol: "plaintext",
+                sasl_mechanism: "PLAIN",
+                sasl_username: None,
+                sasl_password: None,
+                ssl_ca_location: None,
+                topic_prefix: prefix.to_owned(),
+                group_instance_id: None,
+                session_timeout: Duration::from_secs(6),
+            },
+        }
+    }
+
+    /// How a service would be configured to reach them.
+    #[must_use]
+    pub fn config(&self) -> KafkaConfig {
+        self.config.clone()
+    }
+
+    /// How a service would be configured to reach the registry.
+    #[must_use]
+    pub fn registry(&self) -> RegistryConfig {
+        RegistryConfig {
+            url: stack("SCHEMA_REGISTRY_URL"),
+            username: None,
+            password: None,
+        }
+    }
+
+    /// Writes a record, acknowledged.
+    ///
+    /// # Panics
+    /// When Kafka does not take it.
+    pub async fn produce(&self, topic: &str, key: &[u8], value: Option<&[u8]>) {
+        let producer: FutureProducer = self.config.producer("test").create().unwrap();
+        let topic = self.config.prefixed(topic);
+        let mut record = FutureRecord::<[u8], [u8]>::to(&topic).key(key);
+        record.payload = value;
+        producer
+            .send(record, Duration::from_secs(30))
+            .await
+            .expect("Kafka takes the record");
+    }
+
+    /// Writes events as the relay would, registering their schemas.
+    ///
+    /// # Panics
+    /// When Kafka or the registry does not answer.
+    pub async fn publish(&self, events: &[Event]) {
+        let registry = kafka::Registry::new(&self.registry()).unwrap();
+        let producer: FutureProducer = self.config.producer("test").create().unwrap();
+        for event in events {
+            let encoded: Encoded = event.encode("test").unwrap();
+            let schema = schemas::all_schemas()
+                .iter()
+                .find(|s| s.fingerprint == encoded.fingerprint)
+                .unwrap();
+            let subject = schema.subject(&self.config.topic_prefix);
+            let id = registry
+                .id(schema.fingerprint, &subject, &schema.json, true)
+                .await
+                .unwrap();
+            let topic = self.config.prefixed(encoded.topic);
+            let key = encoded.user_id.to_string();
+            let value = schemas::frame(id, &encoded.body);
+            producer
+                .send(
+                    FutureRecord::to(&topic).key(&key).payload(&value),
+                    Duration::from_secs(30),
+                )
+                .await
+                .expect("Kafka takes the event");
+        }
+    }
+
+    /// Everything that is in a topic now, in offset order within each partition.
+    ///
+    /// # Panics
+    /// When Kafka does not answer.
+    pub async fn read(&self, topic: &str) -> Vec<ReadRecord> {
+        let config = self.config.clone();
+        let topic = config.prefixed(topic);
+        tokio::task::spawn_blocking(move || read(&config, &topic))
+            .await
+            .unwrap()
+    }
+
+    /// The offsets that a group has committed for a topic, by partition; `None` where it has committed none.
+    ///
+    /// # Panics
+    /// When Kafka does not answer.
+    pub async fn committed(&self, group: &str, topic: &str) -> Vec<Option<i64>> {
+        let config = self.config.clone();
+        let (group, topic) = (group.to_owned(), config.prefixed(topic));
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.consumer(&group).create().unwrap();
+            let list = partitions(&consumer, &topic);
+            let committed = consumer.committed_offsets(list, Duration::from_secs(30)).unwrap();
+            committed
+                .elements()
+                .iter()
+                .map(|e| match e.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => None,
+                })
+                .collect()
+        })
+        .await
+        .unwrap()
+    }
+
+    /// How many records of a topic a group has not committed yet.
+    ///
+    /// # Panics
+    /// When Kafka does not answer.
+    pub async fn lag(&self, group: &str, topic: &str) -> i64 {
+        let committed = self.committed(group, topic).await;
+        let config = self.config.clone();
+        let topic = config.prefixed(topic);
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.consumer("lag").create().unwrap();
+            (0..).zip(committed).fold(0, |lag, (partition, committed)| {
+                let (low, high) = consumer
+                    .fetch_watermarks(&topic, partition, Duration::from_secs(30))
+                    .unwrap();
+                lag + high - committed.unwrap_or(low)
+            })
+        })
+        .await
+        .unwrap()
+    }
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> TopicPartitionList {
+    let metadata = consumer
+        .fetch_metadata(Some(topic), Duration::from_secs(30))
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        list.add_partition(topic, partition.id());
+    }
+    list
+}
+
+fn read(config: &KafkaConfig, topic: &str) -> Vec<ReadRecord> {
+    let consumer: BaseConsumer = config.consumer("reader").create().unwrap();
+    let mut list = partitions(&consumer, topic);
+    let mut wanted = 0;
+    let numbers: Vec<i32> = list.elements().iter().map(|e| e.partition()).collect();
+    for partition in numbers {
+        let (low, high) = consumer
+            .fetch_watermarks(topic, partition, Duration::from_secs(30))
+            .unwrap();
+        wanted += high - low;
+        list.set_partition_offset(topic, partition, Offset::Beginning)
+            .unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let mut records = Vec::new();
+    while (records.len() as i64) < wanted {
+        let message = consumer
+            .poll(Duration::from_secs(30))
+            .expect("the topic gives what it holds")
+            .unwrap();
+        records.push(ReadRecord {
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: message
+                .headers()
+                .map(|headers| {
+                    headers
+                        .iter()
+                        .map(|h| {
+                            let value = h.value.map(String::from_utf8_lossy).unwrap_or_default();
+                            (h.key.to_owned(), value.into_owned())
+                        })
+                        .collect()
+                })
+                .unwrap_or_default(),
+        });
+    }
+    records.sort_by_key(|r| (r.partition, r.offset));
+    records
+}
