@@ -1,6 +1,7 @@
 //! Task events: the whole task after each change.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::event::require;
@@ -185,7 +186,7 @@ impl TaskEventKind {
 }
 
 /// Something happened to a task. One Rust type for the six records: they differ in name, and in `changes`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct TaskEvent {
     /// What happened; on the wire it is the name of the record.
     #[serde(skip)]
@@ -202,7 +203,7 @@ pub struct TaskEvent {
     /// The whole task after the change.
     pub task: Task,
     /// What changed; always empty in records other than `TaskUpdated`, whose schema alone has the field.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub changes: Vec<FieldChange>,
 }
 
@@ -225,6 +226,23 @@ impl TaskEvent {
             task,
             changes: Vec::new(),
         }
+    }
+}
+
+/// By hand, since only one of the records has `changes`, and a derived "skip" asks the schema for the skipped field.
+impl Serialize for TaskEvent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let updated = self.kind == TaskEventKind::Updated;
+        let mut record = serializer.serialize_struct(self.kind.record_name(), 5 + usize::from(updated))?;
+        record.serialize_field("event_id", &self.event_id)?;
+        record.serialize_field("occurred_at", &self.occurred_at.timestamp_micros())?;
+        record.serialize_field("user_id", &self.user_id)?;
+        record.serialize_field("actor", &self.actor)?;
+        record.serialize_field("task", &self.task)?;
+        if updated {
+            record.serialize_field("changes", &self.changes)?;
+        }
+        record.end()
     }
 }
 

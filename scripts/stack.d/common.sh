@@ -167,8 +167,9 @@ choose_ports() {
 
 # The start time of a living process (a zombie does not live).
 start_time() {
-  local stat
-  { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+  local stat=''
+  # Not stat=$(<file): that ends the whole shell when the process dies between opening and reading.
+  { IFS= read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
   # shellcheck disable=SC2086 # the fields after "(name) " are wanted as words
   set -- ${stat##*) }
   [ "$1" != Z ] && [ "$1" != X ] || return 1
@@ -184,17 +185,27 @@ part_pid() {
   printf '%s' "$pid"
 }
 
-# Every living process of a part, by the mark in its environment: finds children and what a lost pid file forgot.
+# Every living process of a part: finds children, and what a lost pid file forgot. By the mark in the environment;
+# Postgres writes its title over that, but it always sits in its data folder.
 marked_pids() {
   local file pid
-  for file in $(grep -lzsxF "$MARK#$1" /proc/[0-9]*/environ || true); do
+  for file in $(
+    grep -lzsxF "$MARK#$1" /proc/[0-9]*/environ || true
+    if [ "$1" = postgres ] && [ -d "$STACK/postgres/data" ]; then
+      find -L /proc/[0-9]*/cwd -maxdepth 0 -samefile "$STACK/postgres/data" 2>/dev/null || true
+    fi
+  ); do
     pid=${file#/proc/}
-    pid=${pid%/environ}
+    pid=${pid%/*}
+    case $file in
+      */cwd) [[ $(readlink "/proc/$pid/exe" 2>/dev/null) = */postgres* ]] || continue ;; # no shell that looks around there
+    esac
     ! start_time "$pid" >/dev/null || printf '%s\n' "$pid"
   done
 }
 
-# launch PART COMMAND…: starts it detached; returns when its pid file is there.
+# launch PART COMMAND…: starts it detached; returns when its pid file is there. It gets an environment of its own: the
+# registry, for one, takes settings from variables of many names.
 launch() {
   local part=$1 child log=$LOGS/$1.log
   shift
@@ -203,7 +214,7 @@ launch() {
   fi
   printf '%s --- started by scripts/stack\n' "$(date '+%Y-%m-%d %H:%M:%S')" >>"$log"
   rm -f "$RUN/$part.pid"
-  env "$MARK#$part" setsid "$BASH" "$HERE/detach" "$RUN/$part.pid" "$log" "$@" </dev/null >/dev/null 2>&1 &
+  env -i "PATH=$PATH" "HOME=${HOME:-/}" LC_ALL=C.UTF-8 "$MARK#$part" setsid "$BASH" "$HERE/detach" "$RUN/$part.pid" "$log" "$@" </dev/null >/dev/null 2>&1 &
   child=$!
   while [ ! -e "$RUN/$part.pid" ] && start_time "$child" >/dev/null; do sleep 0.02; done
 }
@@ -241,8 +252,9 @@ end_part() {
   rm -f "$RUN/$part.pid"
   mapfile -t strays < <(marked_pids "$part")
   if [ ${#strays[@]} -gt 0 ]; then
-    # Postgres' children leave by themselves when their parent is gone.
-    if [ "$part" != postgres ] || ! wait_gone 5 "${strays[@]}"; then
+    # Postgres' children leave by themselves when their parent was killed.
+    [ "$part:$signal" = postgres:KILL ] || kill "-$signal" "${strays[@]}" 2>/dev/null || true
+    if ! wait_gone 10 "${strays[@]}"; then
       kill -KILL "${strays[@]}" 2>/dev/null || true
       wait_gone 5 "${strays[@]}" || warn "processes of $part that do not die: ${strays[*]}"
     fi

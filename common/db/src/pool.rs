@@ -118,7 +118,7 @@ pub async fn probe(pool: PgPool, component: Component, shutdown: CancellationTok
     loop {
         match sqlx::query("select 1").execute(&pool).await {
             Ok(_) => component.ready(),
-            Err(error) => component.not_ready(&format!("Postgres does not answer: {error}")),
+            Err(error) => component.not_ready(format!("Postgres does not answer: {error}")),
         }
         component.progress();
         tokio::select! {

@@ -179,7 +179,7 @@ impl KafkaConfig {
             .set("enable.idempotence", "true")
             // No limit: a record given up in the middle of others would let its successors overtake it.
             .set("message.timeout.ms", "0")
-            .set("linger.ms", "2")
+            .set("linger.ms", "1")
             .set("batch.num.messages", "10000")
             .set("compression.type", "lz4")
             .set("queue.buffering.max.messages", "100000")

@@ -1,1 +1,104 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+
+mod circuit;
+mod config;
+mod deliveries;
+mod handler;
+mod message;
+mod metrics;
+mod record;
+mod retry;
+mod send;
+mod smtp;
+mod template;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use kafka::{Consumer, Events, Registry};
+use schemas::topics::EMAIL_SENDER;
+use service::{Health, Supervisor, http};
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, DeliveryConfig, MailConfig, SmtpConfig, Tls};
+
+use handler::ArmDeliveries;
+use message::Writer;
+use send::Sender;
+use smtp::Smtp;
+
+/// The Kafka loop: one turn waits for Postgres and the registry with timeouts far below this.
+const CONSUMER_STALE_AFTER: Duration = Duration::from_mins(2);
+/// How often the inbox forgets what no topic can deliver again.
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Runs the service until `shutdown`.
+///
+/// # Errors
+/// When it cannot start (templates, certificates, ports), or when a part of it fails in a way that waiting does not mend.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    metrics::touch();
+    let health = Health::new();
+    let pool = config.database.pool().context("DATABASE_URL")?;
+    let registry = Arc::new(Registry::new(&config.registry).context("SCHEMA_REGISTRY_URL")?);
+    let writer = Writer::new(&config.mail).context("the mail cannot be written")?;
+    let smtp = Smtp::new(config.smtp).context("the SMTP client cannot be set up")?;
+    let listener = http::bind(config.service.http_bind).await?;
+
+    // The handler wakes the sender when it has written deliveries.
+    let wake = Arc::new(Notify::new());
+    let handler = Events::new(
+        EMAIL_SENDER.name,
+        pool.clone(),
+        registry,
+        db::inbox::EMAIL_SENDER,
+        ArmDeliveries::new(Arc::clone(&wake)),
+    );
+    let topics: Vec<String> = EMAIL_SENDER.topics.iter().map(|&topic| topic.to_owned()).collect();
+    let consumer = Consumer::new(
+        &config.kafka,
+        EMAIL_SENDER.name,
+        &topics,
+        config.batch,
+        health.component("kafka", CONSUMER_STALE_AFTER),
+    )?;
+    let sender = Sender::new(
+        pool.clone(),
+        smtp,
+        writer,
+        config.delivery,
+        config.service.shutdown_budget,
+        wake,
+        health.component("smtp", send::STALE_AFTER),
+    );
+
+    let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
+    let postgres = health.component("postgres", Duration::from_mins(2));
+    supervisor.spawn("http", http::serve(listener, http::admin_router(health), shutdown.clone()));
+    supervisor.spawn("sender", sender.run(shutdown.clone()));
+    let token = shutdown.clone();
+    supervisor.spawn("consumer", async move { Ok(consumer.run(handler, token).await?) });
+    let probe = db::probe(pool.clone(), postgres, shutdown.clone());
+    supervisor.spawn("postgres probe", async move {
+        probe.await;
+        Ok(())
+    });
+    supervisor.spawn("inbox sweep", sweep(pool, shutdown));
+    supervisor.run().await
+}
+
+/// Forgets old inbox rows. A failure is no news: the next turn sweeps what this one left.
+async fn sweep(pool: PgPool, shutdown: CancellationToken) -> anyhow::Result<()> {
+    while shutdown.run_until_cancelled(sleep(SWEEP_INTERVAL)).await.is_some() {
+        match db::inbox::EMAIL_SENDER.sweep(&pool).await {
+            Ok(rows) => tracing::debug!(rows, "swept the inbox"),
+            Err(error) => tracing::warn!(%error, "the inbox was not swept"),
+        }
+    }
+    Ok(())
+}

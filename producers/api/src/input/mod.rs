@@ -1,0 +1,11 @@
+//! Reading what clients send: JSON without doubles, then field by field, so that one answer names everything that is
+//! wrong.
+
+mod fields;
+mod json;
+mod read;
+
+pub use fields::{Field, Fields, Place, Problems};
+pub use json::parse;
+pub use read::{choice, short, items, line, object, text, timestamp, uuid, zone};
+pub use read::{EARLIEST, LATEST};

@@ -1,0 +1,301 @@
+//! What every refusal looks like: problem details (RFC 9457). The types are listed in the README and never change their
+//! meaning; a client decides by `type`, a person reads `detail`, a form looks into `errors`.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::sync::Arc;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use db::Failure;
+use serde::Serialize;
+
+/// What is known of a refusal before its particulars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The body is no JSON.
+    MalformedJson,
+    /// A query parameter is unknown or wrong.
+    InvalidQuery,
+    /// A header cannot be read.
+    InvalidHeader,
+    /// The request carries no access token.
+    TokenRequired,
+    /// The access token is not one of ours, or has expired.
+    InvalidToken,
+    /// No account has this address and password.
+    WrongCredentials,
+    /// There is nothing here for this person.
+    NotFound,
+    /// The path knows other methods only.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    RequestTimeout,
+    /// The address has an account.
+    EmailTaken,
+    /// `If-Match` names another version.
+    StaleVersion,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The body is not sent as JSON.
+    UnsupportedMediaType,
+    /// Fields of the body are wrong.
+    InvalidFields,
+    /// A fault of ours.
+    Internal,
+    /// What we depend on is away.
+    Unavailable,
+    /// The answer took too long.
+    Timeout,
+}
+
+impl Kind {
+    /// Every kind, in the order of the README.
+    #[cfg(test)]
+    pub const ALL: [Self; 17] = [
+        Self::MalformedJson,
+        Self::InvalidQuery,
+        Self::InvalidHeader,
+        Self::TokenRequired,
+        Self::InvalidToken,
+        Self::WrongCredentials,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::EmailTaken,
+        Self::StaleVersion,
+        Self::BodyTooLarge,
+        Self::UnsupportedMediaType,
+        Self::InvalidFields,
+        Self::Internal,
+        Self::Unavailable,
+        Self::Timeout,
+    ];
+
+    /// Status, the last part of the type, and the title.
+    fn face(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::MalformedJson => (StatusCode::BAD_REQUEST, "malformed-json", "The body is not valid JSON"),
+            Self::InvalidQuery => (StatusCode::BAD_REQUEST, "invalid-query", "The query is not valid"),
+            Self::InvalidHeader => (StatusCode::BAD_REQUEST, "invalid-header", "A header is not valid"),
+            Self::TokenRequired => (StatusCode::UNAUTHORIZED, "token-required", "An access token is required"),
+            Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid-token", "The access token is not valid"),
+            Self::WrongCredentials => {
+                (StatusCode::UNAUTHORIZED, "wrong-credentials", "The email address or the password is wrong")
+            }
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here")
+            }
+            Self::RequestTimeout => {
+                (StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request did not arrive in time")
+            }
+            Self::EmailTaken => (StatusCode::CONFLICT, "email-taken", "The email address has an account already"),
+            Self::StaleVersion => {
+                (StatusCode::PRECONDITION_FAILED, "stale-version", "The task has changed in the meantime")
+            }
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON")
+            }
+            Self::InvalidFields => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields", "Fields of the body are not valid")
+            }
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service is not available now"),
+            Self::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout", "The answer took too long"),
+        }
+    }
+}
+
+/// One thing that is wrong with a request, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Flaw {
+    /// Where.
+    #[serde(flatten)]
+    pub place: FlawPlace,
+    /// What is wrong, for a person; it follows the name of the field ("must not be empty").
+    pub detail: Cow<'static, str>,
+}
+
+/// The part of a request that a [`Flaw`] is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlawPlace {
+    /// JSON pointer (RFC 6901) into the body.
+    Pointer(String),
+    /// Name of a query parameter.
+    Parameter(String),
+}
+
+/// A refusal.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    kind: Kind,
+    detail: Cow<'static, str>,
+    flaws: Vec<Flaw>,
+    /// For the log; never shown.
+    cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// How long a client should wait before it tries again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
+
+impl Problem {
+    /// A refusal of that kind; `detail` says what to do about it, in a sentence.
+    pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, detail: detail.into(), flaws: Vec::new(), cause: None }
+    }
+
+    /// The same with what is wrong in particular.
+    pub fn with_flaws(self, flaws: Vec<Flaw>) -> Self {
+        Self { flaws, ..self }
+    }
+
+    /// A fault of ours; the cause goes to the log only.
+    pub fn internal(cause: impl Error + Send + Sync + 'static) -> Self {
+        let detail = "Please try again; if it happens again, tell us the request_id.";
+        Self { cause: Some(Arc::new(cause)), ..Self::new(Kind::Internal, detail) }
+    }
+
+    /// There is no such task, or it is another person's: nobody can tell which.
+    pub fn no_such_task() -> Self {
+        Self::new(Kind::NotFound, "There is no task with this id.")
+    }
+
+    /// The kind.
+    #[cfg(test)]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What is wrong in particular.
+    #[cfg(test)]
+    pub fn flaws(&self) -> &[Flaw] {
+        &self.flaws
+    }
+
+    /// Why, as far as it is for the log.
+    pub fn cause(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.cause.as_deref()
+    }
+
+    /// The answer. `request_id` is put into answers that a person may have to ask us about.
+    pub fn render(&self, request_id: Option<&str>) -> Response {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            r#type: String,
+            title: &'static str,
+            status: u16,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "<[Flaw]>::is_empty")]
+            errors: &'a [Flaw],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: Option<&'a str>,
+        }
+        let (status, slug, title) = self.kind.face();
+        let document = Document {
+            r#type: format!("urn:carillon:problem:{slug}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            errors: &self.flaws,
+            request_id,
+        };
+        let mut response = (status, axum::Json(document)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match self.kind {
+            // RFC 6750 section 3.1: no error code where no token was sent.
+            Kind::TokenRequired | Kind::WrongCredentials => {
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static(r#"Bearer realm="carillon""#),
+                );
+            }
+            Kind::InvalidToken => {
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static(r#"Bearer realm="carillon", error="invalid_token""#),
+                );
+            }
+            Kind::UnsupportedMediaType => {
+                headers.insert(
+                    header::ACCEPT,
+                    HeaderValue::from_static("application/json, application/merge-patch+json"),
+                );
+            }
+            Kind::Unavailable | Kind::Timeout => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.render(None);
+        if response.status().is_server_error() {
+            // The middleware knows the request: it logs the cause and puts the request id into the answer.
+            response.extensions_mut().insert(self);
+        }
+        response
+    }
+}
+
+/// Database errors that are no fault of the values: what is one (a taken address) is told apart where it happens.
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        match db::violated_constraint(&error) {
+            // The token is good, but the account is gone: it was made for another database, or from a lost backup.
+            Some("tasks_user_id_fkey" | "series_user_id_fkey") => {
+                return Self::new(Kind::InvalidToken, "The account of this token does not exist.");
+            }
+            _ => {}
+        }
+        match db::classify(&error) {
+            Failure::Transient | Failure::Saturation => Self {
+                cause: Some(Arc::new(error)),
+                ..Self::new(Kind::Unavailable, "The database does not answer; please try again shortly.")
+            },
+            // Values are checked before they get there, so values that it refuses are a bug of the checks.
+            Failure::Data | Failure::Bug => Self::internal(error),
+        }
+    }
+}
+
+impl From<schemas::EncodeError> for Problem {
+    fn from(error: schemas::EncodeError) -> Self {
+        Self::internal(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_unique_and_listed_in_the_readme() {
+        let readme = include_str!("../README.md");
+        let mut slugs: Vec<_> = Kind::ALL.into_iter().map(|kind| kind.face().1).collect();
+        for (kind, slug) in Kind::ALL.into_iter().zip(&slugs) {
+            let status = kind.face().0.as_u16();
+            let row = format!("| `{slug}` | {status} |");
+            assert!(readme.contains(&row), "README.md has no row that starts with: {row}");
+        }
+        slugs.sort_unstable();
+        slugs.dedup();
+        assert_eq!(slugs.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn the_cause_of_a_fault_is_never_shown() {
+        let problem = Problem::internal(std::io::Error::other("the secret"));
+        let response = problem.clone().into_response();
+        assert_eq!(response.status(), 500);
+        assert!(response.extensions().get::<Problem>().is_some());
+        assert!(!format!("{:?}", problem.render(Some("r1"))).contains("the secret"));
+    }
+}
