@@ -11,24 +11,14 @@ create table outbox.schemas (
     schema_json text not null
 );
 
-create sequence outbox.events_seq; -- cache 1, its default: the relay relies on last_value being the last one given
-
--- First the transaction id, then the number: a transaction that a snapshot cannot know yet then has only numbers above
--- any last_value read before that snapshot. In one expression PostgreSQL would promise no order.
-create function outbox.next_seq() returns bigint
-language plpgsql as $$
-begin
-    perform pg_current_xact_id();
-    return nextval('outbox.events_seq');
-end
-$$;
+create sequence outbox.events_seq;
 
 create table outbox.events (
     -- Which part of the ring the row lies in. Rows are never changed or deleted one by one: a whole slot, published long
     -- ago, is truncated at once, which leaves no dead rows whatever transactions are open.
     slot        smallint    not null default ((extract(epoch from now())::bigint / 3600) % 6),
     -- Order of publication. Taken while the writer holds its task's lock, so for one task it is version order.
-    seq         bigint      not null default outbox.next_seq(),
+    seq         bigint      not null default nextval('outbox.events_seq'),
     -- The writer's transaction: visibility in a snapshot, not seq, says what is new (seq is not commit order).
     xid         xid8        not null default pg_current_xact_id(),
     shard       smallint    not null generated always as ((hashtextextended(user_id::text, 0) & 1)::smallint) stored,
@@ -50,7 +40,7 @@ create table outbox.events_4 partition of outbox.events for values in (4);
 create table outbox.events_5 partition of outbox.events for values in (5);
 
 create index events_shard_seq_idx on outbox.events (shard, seq);
-create index events_xid_idx on outbox.events (xid);
+create index events_xid_seq_idx on outbox.events (xid, seq);
 
 -- How far each shard is published: everything visible in `done`, and of what is visible in `target` all up to
 -- `published_seq`.
@@ -58,7 +48,8 @@ create table outbox.cursors (
     shard             smallint    primary key,
     system_identifier bigint      not null, -- of the cluster that the snapshots below belong to
     done              pg_snapshot not null,
-    -- The sequence's last_value read before `done` was taken: a transaction that began later has only seqs above it.
+    -- The sequence's last_value at about the time of `done`: splits what `done` cannot see into many newer and few older
+    -- rows, which are found by different indexes.
     done_seq          bigint      not null,
     target            pg_snapshot not null,
     target_seq        bigint      not null,

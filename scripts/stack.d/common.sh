@@ -48,12 +48,15 @@ lock_stack() {
   done
 }
 
-# Makes the stack's folder, ports and secrets, once.
-make_stack() {
+make_folders() {
   umask 077
   # Postgres, which never runs as root, must be able to pass through.
   { mkdir -p "$STACK" "$RUN" "$LOGS" && chmod a+x "$CHECKOUT/.stack" "$STACK"; } ||
     die "cannot write $STACK. It belongs to $(stat -c %U "$STACK" 2>/dev/null || stat -c %U "$CHECKOUT"); this is $(id -un)."
+}
+
+# Makes the stack's ports and secrets, once.
+make_settings() {
   choose_ports
   local name missing=''
   for name in "${SECRETS[@]}"; do

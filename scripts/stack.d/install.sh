@@ -33,7 +33,7 @@ find_java() {
 find_python() {
   local python
   for python in ${CARILLON_PYTHON:+"$CARILLON_PYTHON"} /usr/bin/python3 "$(command -v python3 || true)"; do
-    if [ -x "$python" ] && "$python" -I -c 'import aiosmtpd.smtp' 2>/dev/null; then
+    if [ -x "$python" ] && (cd / && env -u PYTHONPATH "$python" -c 'import aiosmtpd.smtp') 2>/dev/null; then
       PYTHON=$python
       return 0
     fi
@@ -75,8 +75,9 @@ install_packages() {
        (on other systems: PostgreSQL 15, Java 17, Maven, Python 3 with aiosmtpd, curl, openssl)"
   fi
   (
+    umask 022 # ours is strict, and packages make folders for everybody
     exec 8>>/var/lock/carillon-apt.lock
-    flock -w 1800 8
+    flock -n 8 || { say "Waiting for another stack that installs packages…" && flock -w 1800 8; }
     missing_packages # another stack may have installed them meanwhile
     [ ${#MISSING[@]} -gt 0 ] || exit 0
     say "Installing Debian packages: ${MISSING[*]}"

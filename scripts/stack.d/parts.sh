@@ -62,10 +62,11 @@ start_postgres() {
   make_postgres_home
   home=$(readlink -f "$STACK/postgres")
   if [ ! -d "$home/data" ]; then
+    # A session of its own: a Ctrl-C is for the script, this goes on to its end.
     rm -rf "$home/data.new"
     secret POSTGRES_PASSWORD >"$home/password"
     [ "$(id -u)" -ne 0 ] || chown postgres: "$home/password"
-    as_postgres "$PG_BIN/initdb" -D "$home/data.new" --username=postgres --pwfile="$home/password" \
+    as_postgres setsid -w "$PG_BIN/initdb" -D "$home/data.new" --username=postgres --pwfile="$home/password" \
       --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync >>"$LOGS/postgres.log" 2>&1 || return 1
     rm -f "$home/password"
     mv "$home/data.new" "$home/data"
@@ -123,7 +124,7 @@ start_kafka() {
     # Format a folder beside it and rename: one that is there is whole.
     rm -rf "$home/data.new"
     fill_in "$HERE/server.properties" "$home/data.new" >"$home/format.properties"
-    "${java[@]}" kafka.tools.StorageTool format -c "$home/format.properties" \
+    setsid -w "${java[@]}" kafka.tools.StorageTool format -c "$home/format.properties" \
       --cluster-id="$(openssl rand 16 | base64 | tr '+/' '-_' | tr -d '=')" >>"$LOGS/kafka.log" 2>&1 || return 1
     mv "$home/data.new" "$home/data"
     rm -f "$home/format.properties"
@@ -166,7 +167,7 @@ answers_registry() {
 # ---------------------------------------------------------------- mail
 
 start_mail() {
-  launch mail "$PYTHON" -I "$HERE/mail-catcher" --port "${PORT[mail]}" --http-port "${PORT[inbox]}" --dir "$STACK/mail"
+  launch mail "$PYTHON" "$HERE/mail-catcher" --port "${PORT[mail]}" --http-port "${PORT[inbox]}" --dir "$STACK/mail"
 }
 
 answers_mail() {

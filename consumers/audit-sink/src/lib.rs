@@ -1,1 +1,65 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod handler;
+mod json;
+pub mod partitions;
+mod rows;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka::{Consumer, Registry};
+use schemas::topics::{AUDIT_SINK, audited};
+use service::{Health, Supervisor, http};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+pub use handler::Sink;
+
+/// Runs until `shutdown`, or until something is wrong that waiting does not mend.
+///
+/// # Errors
+/// When a part cannot be set up, or ends before it was asked to.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let pool = config.database.pool()?;
+    let registry = Arc::new(Registry::new(&config.registry)?);
+    let health = Health::new();
+    let consumer = Consumer::new(
+        &config.kafka,
+        AUDIT_SINK.name,
+        &audited(),
+        config.batch,
+        health.component("consumer", Duration::from_secs(120)),
+    )?;
+    let sink = Sink::new(pool.clone(), registry);
+    let database = health.component("database", Duration::from_secs(60));
+    let listener = http::bind(config.service.http_bind).await?;
+
+    let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
+    supervisor.spawn(
+        "http",
+        http::serve(listener, http::admin_router(health), shutdown.clone()),
+    );
+    supervisor.spawn("database probe", {
+        let probe = db::probe(pool.clone(), database, shutdown.clone());
+        async {
+            probe.await;
+            Ok(())
+        }
+    });
+    let (tried, first_try) = oneshot::channel();
+    supervisor.spawn(
+        "partitions",
+        partitions::maintain(pool, config.retention_days, tried, shutdown.clone()),
+    );
+    supervisor.spawn("consumer", async {
+        // A row that comes before its day has a partition goes to the default partition, and then that day cannot have
+        // one any more. So partitions are given one try first; whether it worked does not matter here.
+        first_try.await.ok();
+        consumer.run(sink, shutdown).await?;
+        Ok(())
+    });
+    supervisor.run().await
+}

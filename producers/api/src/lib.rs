@@ -1,1 +1,115 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+
+mod accounts;
+mod config;
+mod extract;
+mod input;
+mod metrics;
+mod middleware;
+mod passwords;
+mod problem;
+mod routes;
+mod tasks;
+mod token;
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header;
+use service::{Health, Supervisor, http};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tracing::Instrument;
+
+pub use config::Config;
+pub use token::{KeyError, SigningKey, TokenConfig};
+
+use passwords::Passwords;
+use problem::{Kind, Problem};
+use token::Tokens;
+
+/// What handlers share.
+#[derive(Debug, Clone)]
+struct App {
+    pool: PgPool,
+    tokens: Arc<Tokens>,
+    passwords: Passwords,
+}
+
+impl App {
+    /// Runs database work to its end, whatever becomes of the request: handlers are dropped when their client hangs up,
+    /// and must never be while they hold a connection (see [`db::detached`]).
+    async fn database<T, F>(&self, work: impl FnOnce(PgPool) -> F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Problem>> + Send + 'static,
+    {
+        db::detached(work(self.pool.clone()).in_current_span()).await
+    }
+}
+
+/// Serves until `shutdown`.
+///
+/// # Errors
+/// When the port is taken, or a task fails.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = http::bind(config.service.http_bind).await?;
+    serve(listener, config, shutdown).await
+}
+
+/// What [`run`] does, on a listener of the caller's.
+///
+/// # Errors
+/// When the configuration cannot work, or a task fails.
+pub async fn serve(listener: TcpListener, config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let health = Health::new();
+    let pool = config.database.pool()?;
+    let app = App {
+        pool: pool.clone(),
+        tokens: Arc::new(Tokens::new(config.tokens)?),
+        passwords: Passwords::new(config.password_hash_concurrency),
+    };
+    let router = router(app, health.clone());
+    let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
+
+    // A probe that waits for a connection and then for its answer is slow, not stuck.
+    let slowest_probe = config.database.acquire_timeout + config.database.statement_timeout + db::PROBE_INTERVAL;
+    let postgres = health.component("postgres", slowest_probe + Duration::from_secs(30));
+    supervisor.spawn("postgres-probe", {
+        let (pool, shutdown) = (pool.clone(), shutdown.clone());
+        async move {
+            db::probe(pool, postgres, shutdown).await;
+            Ok(())
+        }
+    });
+    supervisor.spawn("http", async move {
+        http::serve(listener, router, shutdown).await?;
+        // Waits for the database work of clients that have hung up.
+        pool.close().await;
+        Ok(())
+    });
+    supervisor.run().await
+}
+
+fn router(app: App, health: Health) -> Router {
+    LazyLock::force(&metrics::TASKS_CREATED);
+    Router::new()
+        .merge(routes::auth::router())
+        .merge(routes::tasks::router())
+        .with_state(app)
+        .merge(http::admin_router(health))
+        .fallback(async || Problem::new(Kind::NotFound, "There is nothing at this path."))
+        .method_not_allowed_fallback(async || {
+            Problem::new(Kind::MethodNotAllowed, "The header Allow names the methods that this path knows.")
+        })
+        .layer(DefaultBodyLimit::max(extract::MAX_BODY_BYTES))
+        // From here on outwards: a panic becomes an answer, and every answer is observed.
+        .layer(CatchPanicLayer::custom(middleware::after_panic))
+        .layer(axum::middleware::from_fn(middleware::observe))
+        .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]))
+}

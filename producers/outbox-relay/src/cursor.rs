@@ -6,9 +6,11 @@
 //! numbers are. Within a window rows go out by `seq`. Writers take `seq` under their task's lock, so of two changes to one
 //! task the later has the higher `seq` in one window, or is in a later window: per-task order holds.
 //!
-//! The window is found by two index ranges. Transactions that were open at `done` are listed in it: their rows, by `xid`.
-//! Transactions that began later have only numbers above `done_seq`, the sequence's value read before `done` was taken:
-//! their rows, by `seq`. Rows already published lie below both, and however many there are, they are not looked at.
+//! The window is found by index ranges, and rows published before are not looked at, however many there are. What
+//! `done` cannot see belongs to the transactions that it lists as open (`xip`) and to those from its `xmax` on, some of
+//! which may have been open, too: PostgreSQL lists no transaction above the last one that completed. Their rows with
+//! numbers above `done_seq` are found by `seq`; those few with lower numbers, written before `done` and committed after,
+//! are found by `xid`, once at the beginning of a window. `done_seq` may be any number: it only says which index serves.
 
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -46,7 +48,6 @@ pub(crate) struct Cursor {
 #[derive(Debug)]
 pub(crate) struct Peek {
     snapshot: String,
-    /// Read after `snapshot` was taken: a floor for the *next* snapshot, not for this one.
     last_seq: i64,
 }
 
@@ -121,24 +122,12 @@ pub(crate) async fn peek(connection: &mut PgConnection) -> Result<Peek, sqlx::Er
     })
 }
 
-impl Peek {
-    /// A number that every transaction that begins after this look stays above. One less than the last number given,
-    /// because a fresh sequence says 1 before it has given any.
-    pub(crate) fn floor(&self) -> i64 {
-        self.last_seq - 1
-    }
-}
-
 impl Cursor {
-    /// Opens the window up to what `now` sees, if it sees anything new. `floor` comes from an earlier look.
-    pub(crate) fn open(&mut self, now: &Peek, floor: i64) -> bool {
-        if now.snapshot == self.done {
-            return false;
-        }
-        self.target.clone_from(&now.snapshot);
-        self.target_seq = floor;
+    /// Opens the window up to what `now` sees, if it sees anything new.
+    pub(crate) fn open(&mut self, now: Peek) {
+        self.target = now.snapshot;
+        self.target_seq = now.last_seq;
         self.published_seq = 0;
-        true
     }
 
     /// Whether a window is open.
@@ -155,8 +144,14 @@ impl Cursor {
         let rows = sqlx::query(
             "(select seq, topic, user_id, fingerprint, body, headers::text, created_at
               from outbox.events
-              where shard = $1 and xid = any (array(select pg_snapshot_xip($2::pg_snapshot)))
-                and seq <= $3 and seq > $5 and pg_visible_in_snapshot(xid, $4::pg_snapshot)
+              where $5 < $3 and shard = $1 and xid = any (array(select pg_snapshot_xip($2::pg_snapshot)))
+                and seq > $5 and seq <= $3 and pg_visible_in_snapshot(xid, $4::pg_snapshot)
+              order by seq limit $6)
+             union all
+             (select seq, topic, user_id, fingerprint, body, headers::text, created_at
+              from outbox.events
+              where $5 < $3 and shard = $1 and xid >= pg_snapshot_xmax($2::pg_snapshot)
+                and seq > $5 and seq <= $3 and pg_visible_in_snapshot(xid, $4::pg_snapshot)
               order by seq limit $6)
              union all
              (select seq, topic, user_id, fingerprint, body, headers::text, created_at

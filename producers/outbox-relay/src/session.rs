@@ -120,7 +120,6 @@ impl Shard {
         shutdown: &CancellationToken,
     ) -> Result<(), PublishError> {
         let mut cursor = cursor::load(connection, self.shard).await?;
-        let mut floor = cursor::peek(connection).await?.floor();
         // Declared after the connection and so dropped before it: nothing is sent without the lock.
         let mut publisher = Publisher::new(&self.kafka, Arc::clone(&self.registry), self.auto_register)?;
         let mut progress = Progress {
@@ -132,9 +131,7 @@ impl Shard {
         while !shutdown.is_cancelled() {
             self.component.progress();
             if !cursor.is_open() {
-                let now = cursor::peek(connection).await?;
-                cursor.open(&now, floor);
-                floor = now.floor();
+                cursor.open(cursor::peek(connection).await?);
             }
             let mut read = 0;
             if cursor.is_open() {

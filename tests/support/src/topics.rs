@@ -1,5 +1,6 @@
 //! Topics of one test's own: the declared ones under a prefix that nobody else uses.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use kafka::{KafkaConfig, RegistryConfig};
@@ -7,7 +8,7 @@ use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Headers;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use schemas::{Encoded, Event};
 use uuid::Uuid;
 
@@ -197,37 +198,53 @@ impl Topics {
     }
 }
 
+/// The topic's partitions; a topic that was made a moment ago may have no leaders yet.
 fn partitions(consumer: &BaseConsumer, topic: &str) -> TopicPartitionList {
-    let metadata = consumer
-        .fetch_metadata(Some(topic), Duration::from_secs(30))
-        .unwrap();
-    let mut list = TopicPartitionList::new();
-    for partition in metadata.topics()[0].partitions() {
-        list.add_partition(topic, partition.id());
+    loop {
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(30)).unwrap();
+        let partitions = metadata.topics()[0].partitions();
+        if !partitions.is_empty() && partitions.iter().all(|p| p.error().is_none()) {
+            let mut list = TopicPartitionList::new();
+            for partition in partitions {
+                list.add_partition(topic, partition.id());
+            }
+            return list;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
-    list
+}
+
+/// The first and the next offset of a partition.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+    for _ in 0..100 {
+        if let Ok(watermarks) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(30)) {
+            return watermarks;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{topic} {partition} has no leader");
 }
 
 fn read(config: &KafkaConfig, topic: &str) -> Vec<ReadRecord> {
     let consumer: BaseConsumer = config.consumer("reader").create().unwrap();
     let mut list = partitions(&consumer, topic);
-    let mut wanted = 0;
-    let numbers: Vec<i32> = list.elements().iter().map(|e| e.partition()).collect();
-    for partition in numbers {
-        let (low, high) = consumer
-            .fetch_watermarks(topic, partition, Duration::from_secs(30))
-            .unwrap();
-        wanted += high - low;
-        list.set_partition_offset(topic, partition, Offset::Beginning)
-            .unwrap();
+    // What each partition held when we looked: what comes while we read belongs to the next look.
+    let mut ends = HashMap::new();
+    let mut missing = 0;
+    for partition in list.elements().iter().map(TopicPartitionListElem::partition).collect::<Vec<_>>() {
+        let (low, high) = watermarks(&consumer, topic, partition);
+        missing += high - low;
+        ends.insert(partition, high);
+        list.set_partition_offset(topic, partition, Offset::Beginning).unwrap();
     }
     consumer.assign(&list).unwrap();
     let mut records = Vec::new();
-    while (records.len() as i64) < wanted {
-        let message = consumer
-            .poll(Duration::from_secs(30))
-            .expect("the topic gives what it holds")
-            .unwrap();
+    while missing > 0 {
+        let message = consumer.poll(Duration::from_secs(30)).expect("the topic gives what it holds").unwrap();
+        if message.offset() >= ends[&message.partition()] {
+            continue;
+        }
+        missing -= 1;
         records.push(ReadRecord {
             partition: message.partition(),
             offset: message.offset(),

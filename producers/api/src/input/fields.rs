@@ -74,6 +74,11 @@ impl<'p> Place<'p> {
         Self { pointer: Pointer::Root, problems }
     }
 
+    /// The same place, for a reader that takes it.
+    pub fn reborrow(&mut self) -> Place<'_> {
+        Place { pointer: self.pointer, problems: self.problems }
+    }
+
     /// The item of that index, of the array that stands here.
     pub fn item(&mut self, index: usize) -> Place<'_> {
         Place { pointer: Pointer::Item(&self.pointer, index), problems: self.problems }
@@ -112,6 +117,31 @@ impl<T> Field<T> {
             Self::Value(value) => Some(value),
             _ => None,
         }
+    }
+
+    /// The value; what was there before, where the field is absent; the default, where it is null (RFC 7396).
+    pub fn merge(self, before: T, default: impl FnOnce() -> T) -> T {
+        match self {
+            Self::Value(value) => value,
+            Self::Null => default(),
+            // What comes of a refused field is thrown away; the checks of other fields go on meanwhile.
+            Self::Absent | Self::Invalid => before,
+        }
+    }
+
+    /// The same with another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Field<U> {
+        match self {
+            Self::Absent => Field::Absent,
+            Self::Null => Field::Null,
+            Self::Invalid => Field::Invalid,
+            Self::Value(value) => Field::Value(change(value)),
+        }
+    }
+
+    /// Whether the client says anything about the field.
+    pub fn is_given(&self) -> bool {
+        !matches!(self, Self::Absent)
     }
 
     /// Whether it was refused.

@@ -3,9 +3,7 @@
 
 mod fields;
 mod json;
-mod read;
+pub mod read;
 
 pub use fields::{Field, Fields, Place, Problems};
 pub use json::parse;
-pub use read::{choice, short, items, line, object, text, timestamp, uuid, zone};
-pub use read::{EARLIEST, LATEST};

@@ -19,7 +19,7 @@ pub const LATEST: Timestamp = match DateTime::from_timestamp_micros(253_402_300_
 
 /// A string of one line, with something in it.
 pub fn line(place: &mut Place<'_>, value: Value, max_chars: usize) -> Option<String> {
-    let line = short(place, value, max_chars)?;
+    let line = nonempty(place, value, max_chars)?;
     if line.chars().all(char::is_whitespace) {
         return place.refuse("must not be blank");
     }
@@ -27,7 +27,7 @@ pub fn line(place: &mut Place<'_>, value: Value, max_chars: usize) -> Option<Str
 }
 
 /// A string of one line that is not empty.
-pub fn short(place: &mut Place<'_>, value: Value, max_chars: usize) -> Option<String> {
+pub fn nonempty(place: &mut Place<'_>, value: Value, max_chars: usize) -> Option<String> {
     let line = bounded(place, value, max_chars, |_| false)?;
     if line.is_empty() {
         return place.refuse("must not be empty");

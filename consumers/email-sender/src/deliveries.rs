@@ -1,0 +1,328 @@
+//! The table of deliveries: everything that is asked of it and written to it. All times are the database's.
+//!
+//! A delivery is claimed by moving its `next_attempt_at` to the end of a lease and counting the attempt. That number also
+//! tells claims apart: an outcome is written only by the claim that holds the row, except that a mail was accepted, which
+//! is true whoever sent it.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use schemas::{Actor, Event, Head, Notification, NotificationEvent, NotificationEventKind, ReminderEvent, Timestamp};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool, Row};
+use uuid::Uuid;
+
+/// The channel that this sender works on.
+pub const CHANNEL: &str = "email";
+
+/// The name that events carry as their source.
+const SOURCE: &str = "email-sender";
+
+/// The namespace of delivery ids: never changed, or a replay would make other Message-IDs.
+const NAMESPACE: Uuid = Uuid::from_u128(0x6d0e_6f0c_5b0b_4f0e_9c55_1f0a_6a1e_8003);
+
+/// The id of a delivery. It follows from the firing, so that a replay, even into an empty database, makes the same one.
+pub fn id(user_id: Uuid, reminder_id: Uuid, fire_at: Timestamp) -> Uuid {
+    let name = format!("{user_id}/{reminder_id}/{}/{CHANNEL}", fire_at.timestamp_micros());
+    Uuid::new_v5(&NAMESPACE, name.as_bytes())
+}
+
+/// Writes a delivery for each firing that has none.
+pub async fn insert(tx: &mut PgConnection, fired: &[ReminderEvent]) -> Result<u64, sqlx::Error> {
+    if fired.is_empty() {
+        return Ok(0);
+    }
+    let done = sqlx::query(
+        "insert into delivery.deliveries (id, user_id, channel, reminder_id, task_id, fire_at, fired_at, task)
+         select id, user_id, $1, reminder_id, task_id, fire_at, fired_at, task
+         from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::timestamptz[], $8::jsonb[])
+              as fired (id, user_id, reminder_id, task_id, fire_at, fired_at, task)
+         on conflict do nothing",
+    )
+    .bind(CHANNEL)
+    .bind(fired.iter().map(|e| id(e.user_id, e.reminder.id, e.reminder.fire_at)).collect::<Vec<_>>())
+    .bind(fired.iter().map(|e| e.user_id).collect::<Vec<_>>())
+    .bind(fired.iter().map(|e| e.reminder.id).collect::<Vec<_>>())
+    .bind(fired.iter().map(|e| e.task.id).collect::<Vec<_>>())
+    .bind(fired.iter().map(|e| e.reminder.fire_at).collect::<Vec<_>>())
+    // A ReminderFired without it is refused when it is decoded.
+    .bind(fired.iter().map(|e| e.reminder.fired_at.unwrap_or(e.occurred_at)).collect::<Vec<_>>())
+    .bind(fired.iter().map(|e| Json(&e.task)).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// A delivery that is ours until the lease ends.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub id: Uuid,
+    pub user_id: Uuid,
+    pub reminder_id: Uuid,
+    pub task_id: Uuid,
+    pub fire_at: Timestamp,
+    /// Counts from 1.
+    pub attempt: i32,
+    /// The task when the reminder rang.
+    pub task: serde_json::Value,
+    /// Whom to write to; `None` when there is no such user.
+    pub recipient: Option<Recipient>,
+    /// How long ago the reminder was due, when it was claimed.
+    pub late: Duration,
+    /// How long ago it rang, when it was claimed.
+    pub age: Duration,
+    /// Just before it was claimed, so the lease ends no earlier than counted from here.
+    pub claimed: Instant,
+}
+
+/// Who gets the mail.
+#[derive(Debug, Clone)]
+pub struct Recipient {
+    pub email: String,
+    pub name: String,
+    pub timezone: String,
+}
+
+/// Claims what is due, at most `limit`, longest due first. Whom the mail goes to is read along with it, so that it is
+/// fresh at every attempt.
+pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
+    let claimed = Instant::now();
+    let rows = sqlx::query(
+        "with due as (
+             select id from delivery.deliveries
+             where channel = $1 and state = 'pending' and next_attempt_at <= now()
+             order by next_attempt_at limit $2
+             for update skip locked
+         ), claimed as (
+             update delivery.deliveries d
+             set next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
+             from due where d.id = due.id
+             returning d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task
+         )
+         select c.*, u.email, u.name, u.timezone, extract(epoch from now() - c.fire_at)::float8 as late,
+                extract(epoch from now() - c.fired_at)::float8 as age
+         from claimed c left join accounts.users u on u.id = c.user_id",
+    )
+    .bind(CHANNEL)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(milliseconds(lease))
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(|row| from_row(row, claimed)).collect()
+}
+
+fn from_row(row: &PgRow, claimed: Instant) -> Result<Claim, sqlx::Error> {
+    let email: Option<String> = row.try_get("email")?;
+    let recipient = match email {
+        Some(email) => Some(Recipient { email, name: row.try_get("name")?, timezone: row.try_get("timezone")? }),
+        None => None,
+    };
+    let Json(task) = row.try_get("task")?;
+    Ok(Claim {
+        id: row.try_get("id")?,
+        user_id: row.try_get("user_id")?,
+        reminder_id: row.try_get("reminder_id")?,
+        task_id: row.try_get("task_id")?,
+        fire_at: row.try_get("fire_at")?,
+        attempt: row.try_get("attempts")?,
+        task,
+        recipient,
+        late: since(row.try_get("late")?),
+        age: since(row.try_get("age")?),
+        claimed,
+    })
+}
+
+/// How long until something is due: zero when something is, `None` when nothing is pending.
+pub async fn next_due(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
+    let seconds: Option<f64> = sqlx::query_scalar(
+        "select extract(epoch from min(next_attempt_at) - now())::float8
+         from delivery.deliveries where channel = $1 and state = 'pending'",
+    )
+    .bind(CHANNEL)
+    .fetch_one(pool)
+    .await?;
+    Ok(seconds.map(since))
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The server took responsibility, then.
+    Sent { message_id: String, at: Instant },
+    /// No attempt will succeed.
+    Failed(String),
+    /// There is nobody to send it to.
+    Suppressed(String),
+    /// Another attempt may succeed, after that delay.
+    Retry { after: Duration, reason: String },
+    /// It was not tried: it is due again at once, and the attempt does not count.
+    GivenBack,
+}
+
+impl Verdict {
+    /// The column `state`, and the label of the metric where there is one.
+    fn state(&self) -> &'static str {
+        match self {
+            Self::Sent { .. } => "sent",
+            Self::Failed(_) => "failed",
+            Self::Suppressed(_) => "suppressed",
+            Self::Retry { .. } | Self::GivenBack => "pending",
+        }
+    }
+
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Sent { .. } | Self::GivenBack => None,
+            Self::Failed(reason) | Self::Suppressed(reason) | Self::Retry { reason, .. } => Some(reason),
+        }
+    }
+}
+
+/// A claim and what became of it.
+#[derive(Debug)]
+pub struct Outcome {
+    pub claim: Claim,
+    pub verdict: Verdict,
+}
+
+/// An outcome that is written down.
+#[derive(Debug)]
+pub struct Recorded {
+    /// Its index in what was given.
+    pub index: usize,
+    /// From the reminder's ringing to the end, for what has ended.
+    pub took: Option<Duration>,
+}
+
+/// An outcome could not be written down.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error("an event cannot be encoded")]
+    Encode(#[from] schemas::EncodeError),
+}
+
+/// Writes outcomes and their events in one transaction. Those of claims that ended meanwhile are left out, and so are
+/// missing in what is returned.
+pub async fn record(pool: &PgPool, outcomes: &[Outcome]) -> Result<Vec<Recorded>, RecordError> {
+    let mut tx = pool.begin().await?;
+    let rows = sqlx::query(
+        "update delivery.deliveries d
+         set state = o.state,
+             attempts = d.attempts - o.untried,
+             next_attempt_at = case when o.state = 'pending' then now() + o.wait_ms * interval '1 millisecond'
+                                    else d.next_attempt_at end,
+             message_id = coalesce(o.message_id, d.message_id),
+             last_error = coalesce(o.reason, d.last_error),
+             finished_at = case when o.state <> 'pending' then now() - o.ago_ms * interval '1 millisecond' end
+         from unnest($1::uuid[], $2::int4[], $3::text[], $4::int4[], $5::int8[], $6::int8[], $7::text[], $8::text[])
+              with ordinality as o (id, attempt, state, untried, wait_ms, ago_ms, message_id, reason, n)
+         where d.id = o.id and d.state = 'pending' and (d.attempts = o.attempt or o.state = 'sent')
+         returning o.n, d.attempts, d.finished_at, extract(epoch from d.finished_at - d.fired_at)::float8 as took",
+    )
+    .bind(outcomes.iter().map(|o| o.claim.id).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|o| o.claim.attempt).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|o| o.verdict.state()).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|o| untried(&o.verdict)).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|o| wait_ms(&o.verdict)).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|o| ago_ms(&o.verdict)).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|o| message_id(&o.verdict)).collect::<Vec<_>>())
+    .bind(outcomes.iter().map(|o| o.verdict.reason()).collect::<Vec<_>>())
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut recorded = Vec::with_capacity(rows.len());
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let number: i64 = row.try_get("n")?;
+        let index = usize::try_from(number - 1).unwrap_or(usize::MAX);
+        let Some(outcome) = outcomes.get(index) else { continue };
+        let finished_at: Option<DateTime<Utc>> = row.try_get("finished_at")?;
+        let took: Option<f64> = row.try_get("took")?;
+        if let Some(event) = finished_at.and_then(|at| event(outcome, row.get("attempts"), at)) {
+            events.push(event.encode(SOURCE)?);
+        }
+        recorded.push(Recorded { index, took: took.map(since) });
+    }
+    db::outbox::insert(&mut tx, &events).await?;
+    tx.commit().await?;
+    Ok(recorded)
+}
+
+/// What the rest of the platform learns of it; nothing while it may be tried again.
+fn event(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Option<Event> {
+    let kind = match &outcome.verdict {
+        Verdict::Sent { .. } => NotificationEventKind::Sent,
+        Verdict::Failed(_) => NotificationEventKind::Failed,
+        Verdict::Suppressed(_) => NotificationEventKind::Suppressed,
+        Verdict::Retry { .. } | Verdict::GivenBack => return None,
+    };
+    let claim = &outcome.claim;
+    let notification = Notification {
+        id: claim.id,
+        reminder_id: claim.reminder_id,
+        task_id: claim.task_id,
+        channel: CHANNEL.to_owned(),
+        fire_at: claim.fire_at,
+        attempts,
+        message_id: message_id(&outcome.verdict).map(ToOwned::to_owned),
+        sent_at: (kind == NotificationEventKind::Sent).then_some(finished_at),
+        reason: outcome.verdict.reason().map(ToOwned::to_owned),
+    };
+    let head = Head::new(claim.user_id, Actor::System, finished_at);
+    Some(NotificationEvent::new(kind, head, notification).into())
+}
+
+/// How many attempts the claim counted that were none.
+fn untried(verdict: &Verdict) -> i32 {
+    i32::from(matches!(verdict, Verdict::GivenBack | Verdict::Suppressed(_)))
+}
+
+fn wait_ms(verdict: &Verdict) -> i64 {
+    match verdict {
+        Verdict::Retry { after, .. } => milliseconds(*after),
+        _ => 0,
+    }
+}
+
+/// Recording may have had to wait for the database: the mail was accepted so long ago.
+fn ago_ms(verdict: &Verdict) -> i64 {
+    match verdict {
+        Verdict::Sent { at, .. } => milliseconds(at.elapsed()),
+        _ => 0,
+    }
+}
+
+fn message_id(verdict: &Verdict) -> Option<&str> {
+    match verdict {
+        Verdict::Sent { message_id, .. } => Some(message_id),
+        _ => None,
+    }
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A span that the database measured. Below zero, which is in the future, counts as zero.
+fn since(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_follows_from_the_firing() {
+        let (user, reminder) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let at = DateTime::from_timestamp_micros(1_795_000_000_000_001).unwrap();
+        // Written out: it must be the same in every version, for a replay must not make new mails of old ones.
+        assert_eq!(id(user, reminder, at).to_string(), "PINNED");
+        assert_ne!(id(user, reminder, at), id(Uuid::from_u128(3), reminder, at));
+        assert_ne!(id(user, reminder, at), id(user, Uuid::from_u128(3), at));
+        assert_ne!(id(user, reminder, at), id(user, reminder, at + Duration::from_micros(1)));
+    }
+}

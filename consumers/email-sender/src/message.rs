@@ -1,0 +1,187 @@
+//! A claim becomes a mail: lettre puts it together, and everything that a person typed is made harmless before.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use lettre::address::Envelope;
+use lettre::message::header::{Header, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Message, MultiPart};
+use lettre::{Address, message};
+use schemas::Task;
+use uuid::Uuid;
+
+use crate::MailConfig;
+use crate::deliveries::{Claim, Recipient};
+use crate::template::{Reminder, Templates};
+
+/// Longer subjects are cut: what lists of mails show is far shorter, and the whole title stands in the text.
+const MAX_SUBJECT_CHARS: usize = 200;
+/// The same for names.
+const MAX_NAME_CHARS: usize = 100;
+
+/// A mail as it goes to the server.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    pub from: Address,
+    pub to: Address,
+    pub message_id: String,
+    pub bytes: Vec<u8>,
+}
+
+impl Mail {
+    /// Whether every server can take it.
+    pub fn is_ascii(&self) -> bool {
+        let (from, to): (&str, &str) = (self.from.as_ref(), self.to.as_ref());
+        from.is_ascii() && to.is_ascii() && self.bytes.is_ascii()
+    }
+}
+
+/// Why no mail can be written for a delivery, at no attempt. It names no address.
+#[derive(Debug, thiserror::Error)]
+pub enum Unwritable {
+    /// The address cannot be used.
+    #[error("the person's address is not valid")]
+    Address,
+    /// The stored task is none that this version knows.
+    #[error("the stored task cannot be read: {0}")]
+    Task(#[from] serde_json::Error),
+    /// A template does not work for this task.
+    #[error("the text cannot be rendered: {0}")]
+    Template(#[from] minijinja::Error),
+    /// lettre does not put it together.
+    #[error("the mail cannot be put together: {0}")]
+    Message(String),
+}
+
+/// Writes mails.
+#[derive(Debug)]
+pub struct Writer {
+    templates: Templates,
+    from: Mailbox,
+    message_id_domain: String,
+}
+
+impl Writer {
+    /// Loads the templates and writes a sample, so that a configuration that makes no mail is found at start.
+    pub fn new(config: &MailConfig) -> anyhow::Result<Self> {
+        let writer = Self {
+            templates: Templates::load(config.template_dir.as_deref())?,
+            from: mailbox(&config.from_name, config.from_email.clone()),
+            message_id_domain: config.message_id_domain.clone(),
+        };
+        writer.build("Sample", mailbox("Ada", config.from_email.clone()), "sample", "Sample", "Sample")?;
+        Ok(writer)
+    }
+
+    /// Who sends.
+    pub fn from(&self) -> &Address {
+        &self.from.email
+    }
+
+    /// The Message-ID of a delivery: the same at every attempt, which makes a second copy known as one.
+    pub fn message_id(&self, delivery: Uuid) -> String {
+        format!("<{delivery}@{}>", self.message_id_domain)
+    }
+
+    /// Writes the mail for a delivery.
+    pub fn write(&self, claim: &Claim, recipient: &Recipient) -> Result<Mail, Unwritable> {
+        let address = address(&recipient.email).ok_or(Unwritable::Address)?;
+        let task: Task = serde_json::from_value(claim.task.clone())?;
+        let content = self.templates.render(Reminder {
+            task: &task,
+            name: &plain_line(&recipient.name, MAX_NAME_CHARS),
+            timezone: &recipient.timezone,
+            late: claim.late,
+        })?;
+        let message_id = self.message_id(claim.id);
+        let subject = plain_line(&content.subject, MAX_SUBJECT_CHARS);
+        let to = mailbox(&recipient.name, address.clone());
+        let bytes = self.build(&subject, to, &message_id, &content.text, &content.html)?;
+        Ok(Mail { from: self.from.email.clone(), to: address, message_id, bytes })
+    }
+
+    fn build(
+        &self,
+        subject: &str,
+        to: Mailbox,
+        message_id: &str,
+        text: &str,
+        html: &str,
+    ) -> Result<Vec<u8>, Unwritable> {
+        // lettre panics on names that it cannot print. Those that we know of never get here; one that we don't must cost
+        // one mail and not the process, again and again.
+        catch_unwind(AssertUnwindSafe(|| {
+            let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()])?;
+            let message = Message::builder()
+                .envelope(envelope)
+                .from(self.from.clone())
+                .to(to)
+                .subject(subject)
+                .message_id(Some(message_id.to_owned()))
+                .date_now()
+                .header(AutoSubmitted)
+                .multipart(MultiPart::alternative_plain_html(body(text), body(html)))?;
+            Ok::<_, lettre::error::Error>(message.formatted())
+        }))
+        .map_err(|_| Unwritable::Message("it has characters that it must not have".to_owned()))?
+        .map_err(|error| Unwritable::Message(error.to_string()))
+    }
+}
+
+/// Tells other machines not to answer this one (RFC 3834).
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        message::header::HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+fn address(email: &str) -> Option<Address> {
+    // The parser is not all that stands between an address and the SMTP dialogue.
+    let plain = !email.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>'));
+    email.parse().ok().filter(|_| plain)
+}
+
+fn mailbox(name: &str, address: Address) -> Mailbox {
+    let name = plain_line(name, MAX_NAME_CHARS);
+    Mailbox::new((!name.is_empty()).then_some(name), address)
+}
+
+/// A text as one line of at most so many characters: without control characters, without those that turn the direction
+/// of writing, without anything that reads as an encoded word (RFC 2047).
+pub fn plain_line(text: &str, max_chars: usize) -> String {
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || is_invisible(c)).filter(|word| !word.is_empty()).collect();
+    let line = words.join(" ").replace("=?", "= ?");
+    match line.char_indices().nth(max_chars) {
+        None => line,
+        Some(_) => line.chars().take(max_chars.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+/// A text with CRLF at the end of every line and nowhere else, and without control characters. lettre takes bare CR and
+/// LF for what they are, and forgets to double the dot after them (RUSTSEC-2026-0561).
+fn body(text: &str) -> String {
+    let mut body = String::with_capacity(text.len() + text.len() / 32);
+    for line in text.replace("\r\n", "\n").split(['\r', '\n']) {
+        body.extend(line.chars().filter(|&c| c == '\t' || !is_invisible(c)));
+        body.push_str("\r\n");
+    }
+    body
+}
+
+fn is_invisible(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! The text of a mail: templates/, or the operator's own in their place.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono_tz::Tz;
+use minijinja::{Environment, UndefinedBehavior, Value, context};
+use schemas::{Priority, Task, Timestamp, now};
+use uuid::Uuid;
+
+/// Reminders that are later than this say so.
+const WORTH_MENTIONING: Duration = Duration::from_mins(1);
+
+const SUBJECT: &str = "subject.txt";
+const TEXT: &str = "reminder.txt";
+/// The ending makes values be escaped.
+const HTML: &str = "reminder.html";
+
+const COMPILED_IN: [(&str, &str); 3] = [
+    (SUBJECT, include_str!("../templates/subject.txt")),
+    (TEXT, include_str!("../templates/reminder.txt")),
+    (HTML, include_str!("../templates/reminder.html")),
+];
+
+/// What the templates are about.
+#[derive(Debug, Clone, Copy)]
+pub struct Reminder<'a> {
+    /// The task when it rang.
+    pub task: &'a Task,
+    /// The recipient's name.
+    pub name: &'a str,
+    /// The recipient's zone, for a task whose own is unknown.
+    pub timezone: &'a str,
+    /// How late it is.
+    pub late: Duration,
+}
+
+/// The words of a mail, as they came out of the templates.
+#[derive(Debug)]
+pub struct Content {
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+}
+
+/// The templates, known to work.
+#[derive(Debug)]
+pub struct Templates {
+    environment: Environment<'static>,
+}
+
+impl Templates {
+    /// Takes each template from `folder` if it is there, and renders samples of each, so that a mistake in one is found
+    /// at start and not by a reminder.
+    pub fn load(folder: Option<&Path>) -> anyhow::Result<Self> {
+        let mut environment = Environment::new();
+        // A misspelt variable is an error, not a gap in the mail.
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        if let Some(folder) = folder {
+            std::fs::read_dir(folder).with_context(|| format!("SMTP_TEMPLATE_DIR {}", folder.display()))?;
+        }
+        for (name, compiled_in) in COMPILED_IN {
+            let source = match folder.map(|folder| folder.join(name)) {
+                Some(path) if path.exists() => std::fs::read_to_string(&path)
+                    .with_context(|| format!("the template {} cannot be read", path.display()))?,
+                _ => compiled_in.to_owned(),
+            };
+            environment.add_template_owned(name, source).with_context(|| format!("the template {name} is not valid"))?;
+        }
+        let templates = Self { environment };
+        for task in samples() {
+            let reminder = Reminder { task: &task, name: "Ada", timezone: "UTC", late: Duration::from_hours(3) };
+            templates.render(reminder).context("the templates cannot be rendered")?;
+        }
+        Ok(templates)
+    }
+
+    /// The words for a reminder.
+    pub fn render(&self, reminder: Reminder<'_>) -> Result<Content, minijinja::Error> {
+        let task = reminder.task;
+        let variables = context! {
+            title => &task.title,
+            description => &task.description,
+            priority => task.priority.as_str(),
+            tags => &task.tags,
+            due => task.due_at.map(|due| in_words(due, zone(&task.timezone, reminder.timezone))),
+            late => (reminder.late > WORTH_MENTIONING).then(|| span_in_words(reminder.late)),
+            name => reminder.name,
+            task_id => task.id.to_string(),
+        };
+        let render = |name: &str, variables: &Value| self.environment.get_template(name)?.render(variables);
+        Ok(Content {
+            subject: render(SUBJECT, &variables)?,
+            text: render(TEXT, &variables)?,
+            html: render(HTML, &variables)?,
+        })
+    }
+}
+
+/// The task's zone, or else the person's, or else UTC: a task from a newer zone database must still ring.
+fn zone(task: &str, person: &str) -> Tz {
+    task.parse().or_else(|_| person.parse()).unwrap_or(Tz::UTC)
+}
+
+fn in_words(at: Timestamp, zone: Tz) -> String {
+    format!("{} ({})", at.with_timezone(&zone).format("%A, %-d %B %Y, %H:%M"), zone.name())
+}
+
+fn span_in_words(span: Duration) -> String {
+    let minutes = span.as_secs() / 60;
+    let (count, unit) = match minutes {
+        0..120 => (minutes, "minute"),
+        120..2880 => (minutes / 60, "hour"),
+        _ => (minutes / 1440, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// One task with everything, one with nothing.
+fn samples() -> [Task; 2] {
+    let now = now();
+    let bare = Task {
+        id: Uuid::nil(),
+        version: 1,
+        title: "Water the plants".to_owned(),
+        description: None,
+        priority: Priority::Medium,
+        tags: Vec::new(),
+        due_at: None,
+        timezone: "Europe/Berlin".to_owned(),
+        reminders: Vec::new(),
+        series_id: None,
+        occurrence: None,
+        recurrence: None,
+        created_at: now,
+        updated_at: now,
+        completed_at: None,
+        deleted_at: None,
+    };
+    let full = Task {
+        description: Some("The fern needs more.\nThe cactus does not.".to_owned()),
+        priority: Priority::High,
+        tags: vec!["home".to_owned(), "plants".to_owned()],
+        due_at: Some(now),
+        ..bare.clone()
+    };
+    [full, bare]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Task {
+        let due = "2026-11-21T17:30:00Z".parse().unwrap();
+        Task { due_at: Some(due), ..samples()[0].clone() }
+    }
+
+    fn render(task: &Task, late: Duration) -> Content {
+        let reminder = Reminder { task, name: "Ada", timezone: "America/New_York", late };
+        Templates::load(None).unwrap().render(reminder).unwrap()
+    }
+
+    #[test]
+    fn the_plain_text_reads_well() {
+        let content = render(&full(), Duration::from_mins(125));
+        assert_eq!(content.subject, "Reminder: Water the plants");
+        assert_eq!(
+            content.text,
+            "Hello Ada,\n\nthis is your reminder of:\n\n    Water the plants\n\n\
+             Due:      Saturday, 21 November 2026, 18:30 (Europe/Berlin)\nPriority: high\nTags:     home, plants\n\n\
+             This reminder comes 2 hours late. We are sorry.\n\nThe fern needs more.\nThe cactus does not.\n\n-- \nCarillon"
+        );
+    }
+
+    #[test]
+    fn what_a_task_has_not_got_leaves_no_gap() {
+        let content = render(&samples()[1], Duration::from_secs(60));
+        assert_eq!(
+            content.text,
+            "Hello Ada,\n\nthis is your reminder of:\n\n    Water the plants\n\nPriority: medium\n\n-- \nCarillon"
+        );
+        for word in ["Due", "Tags", "late", "None", "none"] {
+            assert!(!content.html.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn html_is_escaped_and_plain_text_is_not() {
+        let task = Task {
+            title: "<b>Tom & \"Jerry\"</b>".to_owned(),
+            description: Some("<script>alert(1)</script>".to_owned()),
+            tags: vec!["<i>".to_owned()],
+            ..full()
+        };
+        let content = render(&task, Duration::ZERO);
+        assert!(content.text.contains("<b>Tom & \"Jerry\"</b>"));
+        assert!(content.html.contains("&lt;b&gt;Tom &amp; &quot;Jerry&quot;&lt;&#x2f;b&gt;"), "{}", content.html);
+        for tag in ["<script>", "<b>", "<i>"] {
+            assert!(!content.html.contains(tag), "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_template_inside_a_value_is_only_text() {
+        let task = Task { title: "{{ description }}{% include 'x' %}".to_owned(), ..full() };
+        assert_eq!(render(&task, Duration::ZERO).subject, "Reminder: {{ description }}{% include 'x' %}");
+    }
+
+    #[test]
+    fn an_unknown_zone_falls_back_to_the_persons_and_then_to_utc() {
+        assert_eq!(zone("Europe/Berlin", "Asia/Tokyo"), Tz::Europe__Berlin);
+        assert_eq!(zone("Mars/Olympus", "Asia/Tokyo"), Tz::Asia__Tokyo);
+        assert_eq!(zone("Mars/Olympus", ""), Tz::UTC);
+    }
+
+    #[test]
+    fn spans_are_rounded_down_to_what_a_person_would_say() {
+        for (seconds, words) in [
+            (61, "1 minute"),
+            (119, "1 minute"),
+            (600, "10 minutes"),
+            (7_199, "119 minutes"),
+            (7_200, "2 hours"),
+            (172_799, "47 hours"),
+            (172_800, "2 days"),
+        ] {
+            assert_eq!(span_in_words(Duration::from_secs(seconds)), words);
+        }
+    }
+
+    #[test]
+    fn own_templates_replace_ours_and_their_mistakes_are_found_at_start() {
+        let folder = std::env::temp_dir().join(format!("templates-{}", Uuid::new_v4()));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(SUBJECT), "Erinnerung: {{ title }}").unwrap();
+        let task = full();
+        let reminder = Reminder { task: &task, name: "Ada", timezone: "UTC", late: Duration::ZERO };
+        let content = Templates::load(Some(&folder)).unwrap().render(reminder).unwrap();
+        assert_eq!(content.subject, "Erinnerung: Water the plants");
+        assert!(content.text.starts_with("Hello Ada"));
+        for mistake in ["{{ titel }}", "{% if title %}", "{{ title | shout }}"] {
+            std::fs::write(folder.join(SUBJECT), mistake).unwrap();
+            assert!(Templates::load(Some(&folder)).is_err(), "{mistake}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(Templates::load(Some(&folder)).is_err());
+    }
+}

@@ -1,0 +1,267 @@
+//! What handlers ask a request for. Every refusal is a [`Problem`], where axum's own extractors answer with plain text.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::App;
+use crate::input::{self, read};
+use crate::problem::{Flaw, FlawPlace, Kind, Problem};
+use crate::token::Bearer;
+
+/// Largest body that is read. The longest task there can be, with every character escaped, is a quarter of it.
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// How long a body may take to arrive.
+const BODY_TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// A body that is a JSON object.
+#[derive(Debug)]
+pub struct JsonObject(pub Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for JsonObject {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            let detail = "Send the body as application/json (or application/merge-patch+json), in UTF-8.";
+            return Err(Problem::new(Kind::UnsupportedMediaType, detail));
+        }
+        let body = tokio::time::timeout(BODY_TIME_LIMIT, Bytes::from_request(request, state)).await;
+        let body = body
+            .map_err(|_| Problem::new(Kind::RequestTimeout, "The body did not arrive within 10 seconds."))?
+            .map_err(|rejection| match rejection {
+                BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+                    Problem::new(Kind::BodyTooLarge, "A body may have at most 256 KiB.")
+                }
+                _ => Problem::new(Kind::MalformedJson, "The body broke off."),
+            })?;
+        match input::parse(&body) {
+            Ok(Value::Object(members)) => Ok(Self(members)),
+            Ok(_) => {
+                let mut problems = input::Problems::default();
+                problems.add("", "must be an object");
+                problems.finish(None)
+            }
+            Err(error) => Err(Problem::new(Kind::MalformedJson, format!("{error}."))),
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let mut parts = content_type.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let is_json = media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"));
+    is_json
+        && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+            !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+}
+
+/// The person that the request's access token was made for.
+#[derive(Debug)]
+pub struct CurrentUser(pub Bearer);
+
+impl FromRequestParts<App> for CurrentUser {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Some(header) = parts.headers.get(header::AUTHORIZATION) else {
+            let detail = "Send the header Authorization: Bearer, with a token from /api/auth/login.";
+            return Err(Problem::new(Kind::TokenRequired, detail));
+        };
+        let token = header.to_str().ok().and_then(|value| value.split_once(' '));
+        let bearer = token
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .and_then(|(_, token)| app.tokens.verify(token.trim_start()));
+        let detail = "The token is not one of this service, or it has expired: log in again.";
+        bearer.map(Self).ok_or_else(|| Problem::new(Kind::InvalidToken, detail))
+    }
+}
+
+/// The id of a task, from the path. What is no id is the id of no task.
+#[derive(Debug)]
+pub struct TaskId(pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for TaskId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::no_such_task())?;
+        read::parse_uuid(&text).map(Self).ok_or_else(Problem::no_such_task)
+    }
+}
+
+/// What `If-Match` asks for (RFC 9110 section 13.1.1).
+#[derive(Debug, PartialEq, Eq)]
+pub enum IfMatch {
+    /// Nothing: there is no such header, or it is `*`, which every task that exists matches.
+    Any,
+    /// One of these versions.
+    Versions(Vec<i64>),
+}
+
+impl IfMatch {
+    /// Refuses a task of another version than the client has seen.
+    ///
+    /// # Errors
+    /// [`Kind::StaleVersion`].
+    pub fn check(&self, version: i64) -> Result<(), Problem> {
+        match self {
+            Self::Versions(versions) if !versions.contains(&version) => Err(Problem::new(
+                Kind::StaleVersion,
+                format!("The task is at version {version}: read it again, then decide."),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn parse(headers: &HeaderMap) -> Option<Self> {
+        let mut versions = Vec::new();
+        let mut present = false;
+        for value in headers.get_all(header::IF_MATCH) {
+            present = true;
+            for tag in value.to_str().ok()?.split(',').map(str::trim) {
+                if tag == "*" {
+                    return Some(Self::Any);
+                }
+                // If-Match compares strongly, so a weak tag is one that matches nothing.
+                let strong = !tag.starts_with("W/");
+                let opaque = tag.trim_start_matches("W/").strip_prefix('"')?.strip_suffix('"')?;
+                versions.extend(opaque.parse::<i64>().ok().filter(|_| strong));
+            }
+        }
+        Some(if present { Self::Versions(versions) } else { Self::Any })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let detail = "If-Match must be * or the ETag of the task in its quotes, such as \"3\".";
+        Self::parse(&parts.headers).ok_or_else(|| Problem::new(Kind::InvalidHeader, detail))
+    }
+}
+
+const DEFAULT_PAGE: u8 = 50;
+const MAX_PAGE: u8 = 100;
+
+/// Which page of a list is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Most items that it may have.
+    pub limit: usize,
+    /// The last item of the page before.
+    pub after: Option<Uuid>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Page {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let detail = "See errors: each names a query parameter and says what is wrong with it.";
+        let refused = |flaws| Problem::new(Kind::InvalidQuery, detail).with_flaws(flaws);
+        let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri) else {
+            return Err(refused(Vec::new()));
+        };
+        let (mut limit, mut after, mut flaws) = (None, None, Vec::new());
+        for (name, value) in pairs {
+            let flaw = match name.as_str() {
+                "limit" | "cursor" if (name == "limit" && limit.is_some()) || (name == "cursor" && after.is_some()) => {
+                    Some("is given twice")
+                }
+                "limit" => {
+                    limit = value.parse::<u8>().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
+                    limit.is_none().then_some("must be a number from 1 to 100")
+                }
+                "cursor" => {
+                    after = parse_cursor(&value);
+                    after.is_none().then_some("is not the next_cursor of a page before")
+                }
+                _ => Some("is not a parameter of this request"),
+            };
+            let place = FlawPlace::Parameter(name.chars().take(100).collect());
+            flaws.extend(flaw.map(|detail| Flaw { place, detail: detail.into() }));
+        }
+        if flaws.is_empty() {
+            Ok(Self { limit: limit.unwrap_or(DEFAULT_PAGE).into(), after })
+        } else {
+            flaws.truncate(MAX_PAGE.into());
+            Err(refused(flaws))
+        }
+    }
+}
+
+/// The cursor behind which the next page starts. Opaque to clients, so that its content may change.
+pub fn cursor(last: Uuid) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(last)
+}
+
+fn parse_cursor(text: &str) -> Option<Uuid> {
+    Uuid::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn json_is_known_by_its_media_type() {
+        let is_json = |text: &'static str| {
+            is_json(&HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(text))]))
+        };
+        for text in [
+            "application/json", "Application/JSON", "application/json; charset=UTF-8", "application/merge-patch+json",
+            "application/json;charset=\"utf-8\"",
+        ] {
+            assert!(is_json(text), "{text}");
+        }
+        for text in ["", "text/json", "text/plain", "application/json; charset=latin1", "application/jsonx", "json"] {
+            assert!(!is_json(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn if_match_names_versions() {
+        let if_match = |text: &'static str| {
+            IfMatch::parse(&HeaderMap::from_iter([(header::IF_MATCH, HeaderValue::from_static(text))]))
+        };
+        assert_eq!(IfMatch::parse(&HeaderMap::new()), Some(IfMatch::Any));
+        assert_eq!(if_match("*"), Some(IfMatch::Any));
+        assert_eq!(if_match("\"3\""), Some(IfMatch::Versions(vec![3])));
+        assert_eq!(if_match("\"3\", \"4\""), Some(IfMatch::Versions(vec![3, 4])));
+        // Tags that we never gave match nothing.
+        assert_eq!(if_match("W/\"3\""), Some(IfMatch::Versions(vec![])));
+        assert_eq!(if_match("\"abc\""), Some(IfMatch::Versions(vec![])));
+        for text in ["3", "\"3", "", "\"3\","] {
+            assert_eq!(if_match(text), None, "{text}");
+        }
+        assert!(IfMatch::Versions(vec![3]).check(3).is_ok());
+        assert!(IfMatch::Versions(vec![3]).check(4).is_err());
+        assert!(IfMatch::Versions(vec![]).check(3).is_err());
+    }
+
+    #[test]
+    fn a_cursor_comes_back_as_it_was_given() {
+        let id = Uuid::now_v7();
+        assert_eq!(parse_cursor(&cursor(id)), Some(id));
+        for text in ["", "x", "AAAA", "not base64!"] {
+            assert_eq!(parse_cursor(text), None, "{text}");
+        }
+    }
+}

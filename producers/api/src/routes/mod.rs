@@ -1,0 +1,4 @@
+//! The routes, one module a resource.
+
+pub mod auth;
+pub mod tasks;

@@ -1,0 +1,149 @@
+//! The fields of a task as a client sends them, each checked for itself. What must hold between fields is in
+//! `merge.rs`.
+
+use std::collections::HashSet;
+
+use schedule::{Offset, Rule, Trigger, Tz};
+use schemas::{Priority, Timestamp};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::input::{Field, Fields, Place, Problems, read};
+use crate::problem::Problem;
+
+const MAX_TITLE_CHARS: usize = 500;
+const MAX_DESCRIPTION_CHARS: usize = 10_000;
+const MAX_TAGS: usize = 20;
+const MAX_TAG_CHARS: usize = 50;
+const MAX_REMINDERS: usize = 20;
+
+/// What the fields are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A new task: it needs a title, and its reminders have no ids yet.
+    Create,
+    /// A merge patch (RFC 7396): null puts a field back to its default.
+    Patch,
+}
+
+/// The fields that a client may set.
+#[derive(Debug, Default)]
+pub struct TaskInput {
+    /// 1 to 500 characters, not blank.
+    pub title: Field<String>,
+    /// Up to 10,000 characters, Markdown kept as is.
+    pub description: Field<String>,
+    /// How urgent it is.
+    pub priority: Field<Priority>,
+    /// At most 20 of 1 to 50 characters, each once.
+    pub tags: Field<Vec<String>>,
+    /// When it is due.
+    pub due_at: Field<Timestamp>,
+    /// Where `due_at`, offsets and the recurrence are meant.
+    pub timezone: Field<Tz>,
+    /// At most 20.
+    pub reminders: Field<Vec<ReminderInput>>,
+    /// The rule of a series.
+    pub recurrence: Field<Rule>,
+}
+
+/// A reminder as a client asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReminderInput {
+    /// The reminder that it is to stay, in a patch.
+    pub id: Option<Uuid>,
+    /// When it rings.
+    pub trigger: Trigger,
+}
+
+impl TaskInput {
+    /// Reads a merge patch.
+    ///
+    /// # Errors
+    /// Everything that is wrong with its fields, each for itself.
+    pub fn patch(body: Map<String, Value>) -> Result<Self, Problem> {
+        let mut problems = Problems::default();
+        let patch = Self::read(body, Purpose::Patch, &mut problems);
+        problems.finish(Some(patch))
+    }
+
+    /// Reads all fields; what is wrong goes to `problems`.
+    pub fn read(body: Map<String, Value>, purpose: Purpose, problems: &mut Problems) -> Self {
+        let mut fields = Fields::new(body, Place::root(problems));
+        let title = |place: &mut Place<'_>, value| read::line(place, value, MAX_TITLE_CHARS);
+        let input = Self {
+            title: match purpose {
+                Purpose::Create => fields.required("title", title).map_or(Field::Invalid, Field::Value),
+                Purpose::Patch => match fields.take("title", title) {
+                    Field::Null => {
+                        fields.refuse::<()>("title", "must not be null");
+                        Field::Invalid
+                    }
+                    field => field,
+                },
+            },
+            description: fields
+                .take("description", |place, value| read::text(place, value, MAX_DESCRIPTION_CHARS)),
+            priority: fields.take("priority", |place, value| {
+                read::choice(place, value, Priority::from_name, "low, medium, high, urgent")
+            }),
+            tags: fields.take("tags", tags),
+            due_at: fields.take("due_at", read::timestamp),
+            timezone: fields.take("timezone", read::zone),
+            reminders: fields.take("reminders", |place, value| reminders(place, value, purpose)),
+            recurrence: fields.take("recurrence", recurrence),
+        };
+        fields.finish();
+        input
+    }
+}
+
+fn tags(place: &mut Place<'_>, value: Value) -> Option<Vec<String>> {
+    let mut seen = HashSet::new();
+    read::items(place, value, MAX_TAGS, |place, value| {
+        let tag = read::line(place, value, MAX_TAG_CHARS)?;
+        if !seen.insert(tag.clone()) {
+            return place.refuse("stands in the list already");
+        }
+        Some(tag)
+    })
+}
+
+fn reminders(place: &mut Place<'_>, value: Value, purpose: Purpose) -> Option<Vec<ReminderInput>> {
+    let mut seen = HashSet::new();
+    read::items(place, value, MAX_REMINDERS, |place, value| {
+        let members = read::object(place, value)?;
+        let mut fields = Fields::new(members, place.reborrow());
+        let id = match purpose {
+            Purpose::Create => Field::Absent,
+            Purpose::Patch => fields.take("id", |place, value| {
+                let id = read::uuid(place, value)?;
+                if seen.insert(id) { Some(id) } else { place.refuse("stands in the list already") }
+            }),
+        };
+        let offset = fields.take("offset", |place, value| {
+            let text = read::string(place, value)?;
+            match Offset::parse(&text) {
+                Ok(offset) => Some(Trigger::Offset(offset)),
+                Err(error) => place.refuse(error.to_string()),
+            }
+        });
+        let at = fields.take("at", |place, value| read::timestamp(place, value).map(Trigger::At));
+        let wrong = id.is_invalid() || offset.is_invalid() || at.is_invalid();
+        let trigger = match (offset.value(), at.value()) {
+            (Some(trigger), None) | (None, Some(trigger)) => Some(trigger),
+            _ if wrong => None,
+            _ => fields.refuse_all("must have exactly one of offset and at"),
+        };
+        fields.finish();
+        (!wrong).then_some(ReminderInput { id: id.value(), trigger: trigger? })
+    })
+}
+
+fn recurrence(place: &mut Place<'_>, value: Value) -> Option<Rule> {
+    let text = read::string(place, value)?;
+    match Rule::parse(&text) {
+        Ok(rule) => Some(rule),
+        Err(error) => place.refuse(error.to_string()),
+    }
+}

@@ -1,0 +1,158 @@
+//! Puts the fields that a client sent over those that a task has, and checks what must hold between them. A new task is
+//! a blank one with its fields put over.
+
+use db::tasks::Series;
+use schedule::{Offset, Trigger, Tz};
+use schemas::{Task, TaskReminder, Timestamp};
+use uuid::Uuid;
+
+use super::input::{ReminderInput, TaskInput};
+use crate::input::read::{EARLIEST, LATEST};
+use crate::input::{Field, Problems};
+
+/// The task after the merge, and the series that it starts, if it starts one. What is wrong goes to `problems`; the
+/// task means nothing then.
+pub fn merge(
+    input: TaskInput,
+    base: Task,
+    default_zone: &str,
+    problems: &mut Problems,
+) -> (Task, Option<Series>) {
+    // Checks between fields would only confuse where one of those fields is wrong in itself.
+    let comparable = !input.due_at.is_invalid() && !input.timezone.is_invalid();
+    let due_given = input.due_at.is_given();
+    let when_given = due_given || input.timezone.is_given();
+    let mut merged = Task {
+        title: input.title.merge(base.title, String::new),
+        description: input.description.map(Some).merge(base.description, || None),
+        priority: input.priority.merge(base.priority, Default::default),
+        tags: input.tags.merge(base.tags, Vec::new),
+        due_at: input.due_at.map(Some).merge(base.due_at, || None),
+        timezone: input.timezone.map(|zone| zone.name().to_owned()).merge(base.timezone, || default_zone.to_owned()),
+        ..base
+    };
+    let zone = match schedule::parse_zone(&merged.timezone) {
+        Ok(zone) => zone,
+        // Not one that the client sent: an account or task of a build with other zone data.
+        Err(error) => {
+            problems.add("/timezone", format!("must be set anew: {error}"));
+            return (merged, None);
+        }
+    };
+    match input.reminders {
+        Field::Value(asked) => {
+            for (index, reminder) in asked.iter().enumerate().filter(|_| comparable) {
+                let name = match reminder.trigger {
+                    Trigger::Offset(_) => "offset",
+                    Trigger::At(_) => "at",
+                };
+                if let Some(flaw) = firing_flaw(reminder.trigger, merged.due_at, zone) {
+                    problems.add(format_args!("/reminders/{index}/{name}"), flaw.of_reminder());
+                }
+            }
+            merged.reminders = keep_ids(asked, &merged.reminders, problems);
+        }
+        Field::Null => merged.reminders = Vec::new(),
+        // Reminders that stay may not fit the new time.
+        Field::Absent if comparable && when_given => {
+            let mut flaws = merged.reminders.iter().filter_map(trigger).filter_map(|trigger| firing_flaw(trigger, merged.due_at, zone));
+            if let Some(flaw) = flaws.next() {
+                problems.add(if due_given { "/due_at" } else { "/timezone" }, flaw.of_due_at());
+            }
+        }
+        Field::Absent | Field::Invalid => {}
+    }
+    let rule = match input.recurrence {
+        Field::Value(rule) if merged.recurrence.as_deref() != Some(&rule.to_string()) => rule,
+        Field::Null => {
+            (merged.series_id, merged.occurrence, merged.recurrence) = (None, None, None);
+            return (merged, None);
+        }
+        Field::Value(_) | Field::Absent | Field::Invalid => {
+            if comparable && merged.recurrence.is_some() && merged.due_at.is_none() {
+                problems.add("/due_at", "must stay while the task recurs");
+            }
+            return (merged, None);
+        }
+    };
+    if !comparable {
+        return (merged, None);
+    }
+    let Some(starts_at) = merged.due_at else {
+        problems.add("/recurrence", "needs due_at, which is its first occurrence");
+        return (merged, None);
+    };
+    if let Err(error) = rule.check(starts_at, zone) {
+        problems.add("/recurrence", error.to_string());
+    }
+    let series = Series { id: Uuid::now_v7(), rrule: rule.to_string(), starts_at, timezone: zone.name().to_owned() };
+    merged.series_id = Some(series.id);
+    merged.occurrence = Some(starts_at);
+    merged.recurrence = Some(series.rrule.clone());
+    (merged, Some(series))
+}
+
+/// The reminders to store. One that names its id keeps it; one that names none keeps the id of an equal one, so that the
+/// same patch twice is one change.
+fn keep_ids(asked: Vec<ReminderInput>, before: &[TaskReminder], problems: &mut Problems) -> Vec<TaskReminder> {
+    let mut free: Vec<&TaskReminder> = before.iter().collect();
+    for (index, id) in asked.iter().enumerate().filter_map(|(index, reminder)| Some((index, reminder.id?))) {
+        match free.iter().position(|reminder| reminder.id == id) {
+            Some(position) => drop(free.swap_remove(position)),
+            None => problems.add(format_args!("/reminders/{index}/id"), "is not the id of a reminder of this task"),
+        }
+    }
+    let mut keep = |trigger| {
+        let position = free.iter().position(|reminder| self::trigger(reminder) == Some(trigger))?;
+        Some(free.swap_remove(position).id)
+    };
+    asked
+        .into_iter()
+        .map(|ReminderInput { id, trigger }| {
+            let id = id.or_else(|| keep(trigger)).unwrap_or_else(Uuid::now_v7);
+            match trigger {
+                Trigger::Offset(offset) => TaskReminder { id, offset: Some(offset.to_string()), at: None },
+                Trigger::At(at) => TaskReminder { id, offset: None, at: Some(at) },
+            }
+        })
+        .collect()
+}
+
+fn trigger(reminder: &TaskReminder) -> Option<Trigger> {
+    match (&reminder.offset, reminder.at) {
+        (Some(offset), None) => Offset::parse(offset).ok().map(Trigger::Offset),
+        (None, Some(at)) => Some(Trigger::At(at)),
+        _ => None,
+    }
+}
+
+/// Why a reminder cannot ring.
+#[derive(Debug, Clone, Copy)]
+enum FiringFlaw {
+    NoDueTime,
+    OutOfRange,
+}
+
+impl FiringFlaw {
+    fn of_reminder(self) -> &'static str {
+        match self {
+            Self::NoDueTime => "needs due_at, which the task does not have",
+            Self::OutOfRange => "rings outside of the years 1970 to 9999 (UTC)",
+        }
+    }
+
+    fn of_due_at(self) -> &'static str {
+        match self {
+            Self::NoDueTime => "must stay while reminders count from it",
+            Self::OutOfRange => "makes a reminder ring outside of the years 1970 to 9999 (UTC)",
+        }
+    }
+}
+
+fn firing_flaw(trigger: Trigger, due_at: Option<Timestamp>, zone: Tz) -> Option<FiringFlaw> {
+    match trigger.fire_at(due_at, zone) {
+        None if due_at.is_none() => Some(FiringFlaw::NoDueTime),
+        Some(at) if (EARLIEST..=LATEST).contains(&at) => None,
+        _ => Some(FiringFlaw::OutOfRange),
+    }
+}

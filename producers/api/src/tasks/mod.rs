@@ -1,0 +1,10 @@
+//! What a task may be and what may happen to it: decided here without a database and without HTTP, and carried out in
+//! `routes/tasks.rs`.
+
+mod change;
+mod input;
+mod merge;
+pub mod view;
+
+pub use change::{Change, complete, create, delete, patch, reopen};
+pub use input::TaskInput;
