@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// The inbox table of one consumer, named with its schema.
@@ -21,6 +22,9 @@ pub const EMAIL_SENDER: Inbox = Inbox("delivery.inbox");
 /// How long rows are kept: twice the retention of the topics, so that nothing a topic can still deliver is forgotten.
 /// What is replayed from elsewhere later than that meets the natural keys of the state tables.
 pub const RETENTION: Duration = Duration::from_hours(14 * 24);
+
+/// How many rows one statement of the sweep deletes at most.
+const BITE: u64 = 10_000;
 
 impl Inbox {
     /// Writes the events down and returns those that were not there: the ones to handle in this transaction.
@@ -46,21 +50,37 @@ impl Inbox {
         Ok(fresh.into_iter().collect())
     }
 
-    /// Forgets events older than [`RETENTION`]. Ids are UUIDv7, so age is a range of the primary key. Returns how many.
+    /// Forgets what is older than [`RETENTION`], every hour until `shutdown`.
+    pub async fn sweep_hourly(self, pool: PgPool, shutdown: CancellationToken) {
+        loop {
+            // In bites, so that no statement is long; what an hour adds is many of them at most.
+            let mut swept = BITE;
+            while swept == BITE && !shutdown.is_cancelled() {
+                swept = self.sweep(&pool).await.unwrap_or_else(|error| {
+                    tracing::warn!(inbox = self.0, error = %error, "old inbox rows stay for now");
+                    0
+                });
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_hours(1)) => {}
+            }
+        }
+    }
+
+    /// Forgets at most [`BITE`] events older than [`RETENTION`]. Ids are UUIDv7, so age is a range of the primary key.
+    /// Returns how many.
     ///
     /// # Errors
     /// When the database does not answer or refuses.
     pub async fn sweep(self, pool: &PgPool) -> Result<u64, sqlx::Error> {
         let oldest_ms = (chrono::Utc::now() - RETENTION).timestamp_millis();
-        let Ok(oldest_ms) = u128::try_from(oldest_ms) else {
-            return Ok(0);
-        };
-        let oldest = Uuid::from_u128(oldest_ms << 80);
+        let Ok(oldest_ms) = u128::try_from(oldest_ms) else { return Ok(0) };
         let done = sqlx::query(AssertSqlSafe(format!(
-            "delete from {0} where event_id in (select event_id from {0} where event_id < $1 order by event_id limit 10000)",
+            "delete from {0} where event_id in (select event_id from {0} where event_id < $1 order by event_id limit {BITE})",
             self.0
         )))
-        .bind(oldest)
+        .bind(Uuid::from_u128(oldest_ms << 80))
         .execute(pool)
         .await?;
         Ok(done.rows_affected())

@@ -47,6 +47,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let pool = config.database.pool().context("DATABASE_URL")?;
     let registry = Arc::new(Registry::new(&config.registry).context("SCHEMA_REGISTRY_URL")?);
     let writer = Writer::new(&config.mail).context("the mail cannot be written")?;
+    let sender_stale_after = send::stale_after(&config.smtp);
     let smtp = Smtp::new(config.smtp).context("the SMTP client cannot be set up")?;
     let listener = http::bind(config.service.http_bind).await?;
 
@@ -74,7 +75,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         config.delivery,
         config.service.shutdown_budget,
         wake,
-        health.component("smtp", send::STALE_AFTER),
+        health.component("smtp", sender_stale_after),
     );
 
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);

@@ -22,10 +22,13 @@ use crate::deliveries::{self, Claim, Outcome, Verdict};
 use crate::message::{Mail, Writer};
 use crate::record::{Finished, Recorder};
 use crate::smtp::{SendError, Smtp};
-use crate::{DeliveryConfig, metrics, retry};
+use crate::{DeliveryConfig, SmtpConfig, metrics, retry};
 
-/// The loop makes a turn at least every few seconds; one claim may take as long as a statement may.
-pub const STALE_AFTER: Duration = Duration::from_mins(6);
+/// When the loop counts as stuck. It makes a turn every few seconds, but one turn may wait as long as a database
+/// statement may take, or a probe that waits for its turn on a server that hangs.
+pub fn stale_after(smtp: &SmtpConfig) -> Duration {
+    Duration::from_mins(6) + 2 * smtp.send_budget()
+}
 
 /// Deliveries that are claimed at most, for each connection: enough that a connection finds work when it is done, few
 /// enough that all of them go out well within the lease.
@@ -38,8 +41,9 @@ const CONTENDED: Duration = Duration::from_millis(50);
 const TICK: Duration = Duration::from_secs(1);
 /// The pause while Postgres is away; the probe in lib.rs says so to operators.
 const POSTGRES_AWAY: Duration = Duration::from_secs(1);
-/// What is left of the shutdown budget when sends are cut off: time to record the others.
-const RECORD_AT_STOP: Duration = Duration::from_secs(5);
+/// What is left of the shutdown budget when sends are cut off, and when recording is: time to end in order.
+const LEFT_FOR_RECORDING: Duration = Duration::from_secs(5);
+const LEFT_AT_END: Duration = Duration::from_secs(1);
 
 /// Sends what is due.
 pub struct Sender {
@@ -50,7 +54,7 @@ pub struct Sender {
     places: Arc<Semaphore>,
     capacity: usize,
     behind: Arc<AtomicBool>,
-    stop_budget: Duration,
+    shutdown_budget: Duration,
 }
 
 /// What every send needs.
@@ -92,30 +96,40 @@ impl Sender {
             places: Arc::new(Semaphore::new(capacity)),
             capacity,
             behind: Arc::default(),
-            stop_budget: shutdown_budget.saturating_sub(RECORD_AT_STOP),
+            shutdown_budget,
         }
     }
 
     /// Runs until `shutdown`, and then until what is under way has ended and is recorded.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let (outcomes, finished) = mpsc::channel(self.capacity);
+        let hard_stop = CancellationToken::new();
         let recorder = Recorder {
             pool: self.pool.clone(),
             lease: self.shared.config.lease,
             behind: Arc::clone(&self.behind),
-            hard_stop: CancellationToken::new(),
+            hard_stop: hard_stop.clone(),
         };
-        let hard_stop = recorder.hard_stop.clone();
-        let (sent, recorded) = tokio::join!(
-            async {
-                let sent = self.send(outcomes, &shutdown).await;
+        let send = async {
+            let result = self.send(outcomes, &shutdown).await;
+            if result.is_err() {
                 hard_stop.cancel();
+            }
+            result
+        };
+        let send_and_record = async { tokio::join!(send, recorder.run(finished)) };
+        let stop = async {
+            after(&shutdown, self.shutdown_budget.saturating_sub(LEFT_AT_END)).await;
+            hard_stop.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            (sent, recorded) = send_and_record => {
+                recorded?;
                 sent
-            },
-            recorder.run(finished),
-        );
-        recorded?;
-        sent
+            }
+            () = stop => Ok(()),
+        }
     }
 
     async fn send(&self, outcomes: mpsc::Sender<Finished>, shutdown: &CancellationToken) -> anyhow::Result<()> {
@@ -152,13 +166,9 @@ impl Sender {
             }
         }
         // What has begun may end. What has not is given back, see `deliver`.
-        let cut_off = async {
-            shutdown.cancelled().await;
-            sleep(self.stop_budget).await;
-        };
         tokio::select! {
             () = async { while sends.join_next().await.is_some() {} } => {}
-            () = cut_off => {
+            () = after(shutdown, self.shutdown_budget.saturating_sub(LEFT_FOR_RECORDING)) => {
                 tracing::warn!(sends = sends.len(), "stopping in the middle of sends; they are tried again after their lease");
             }
             () = outcomes.closed() => {}
@@ -180,7 +190,7 @@ impl Sender {
         let (room, most) = match permit {
             Permit::Wait(pause) => return Ok(Next::SleepSoundly(pause)),
             Permit::Probe => {
-                self.shared.probe().await;
+                shutdown.run_until_cancelled(self.shared.probe()).await;
                 return Ok(Next::Turn);
             }
             Permit::One => (self.capacity, 1),
@@ -193,6 +203,9 @@ impl Sender {
             Ok(_) if !self.behind.load(Ordering::Acquire) => {}
             Ok(_) => return Ok(Next::SleepSoundly(CONTENDED)),
             Err(_) => return Ok(Next::Turn),
+        }
+        if self.shared.circuit().permit(Instant::now()) != permit {
+            return Ok(Next::Turn);
         }
         if !*expect {
             match deliveries::next_due(&self.pool).await? {
@@ -212,6 +225,11 @@ impl Sender {
         }
         Ok(if nothing && asked { Next::Sleep(CONTENDED) } else { Next::Turn })
     }
+}
+
+async fn after(event: &CancellationToken, pause: Duration) {
+    event.cancelled().await;
+    sleep(pause).await;
 }
 
 /// One claim, from the check that it is still ours to its outcome.
@@ -240,10 +258,12 @@ impl Shared {
             Ok(mail) => mail,
             Err(error) => return Verdict::Failed(error.to_string()),
         };
-        let turn = self.smtp.turn().await;
+        let Some(turn) = shutdown.run_until_cancelled(self.smtp.turn()).await else {
+            return Verdict::GivenBack;
+        };
         // It may have waited for its turn. Sending must end before the lease does.
         let too_late = claim.claimed.elapsed() + self.send_budget > self.config.lease;
-        if too_late || shutdown.is_cancelled() || self.circuit().is_open() {
+        if too_late || self.circuit().is_open() {
             return Verdict::GivenBack;
         }
         let result = turn.send(&mail).await;

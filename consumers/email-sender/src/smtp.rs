@@ -256,6 +256,13 @@ impl Smtp {
 impl Turn<'_> {
     /// Finds out whether the server would take mail from us, without giving it one.
     pub async fn probe(&self, from: &Address) -> Result<(), SendError> {
+        // A server that bounds our connections refuses one more while those that we have still work.
+        if let Some(mut connection) = self.smtp.take_idle()
+            && self.smtp.begin(&mut connection, from, false).await.is_ok()
+        {
+            self.smtp.put_back(connection, true).await;
+            return Ok(());
+        }
         let mut connection = self.smtp.connect().await?;
         self.smtp.begin(&mut connection, from, false).await.map_err(|failure| unavailable(&failure))?;
         self.smtp.put_back(connection, true).await;

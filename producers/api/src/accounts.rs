@@ -68,13 +68,24 @@ impl Registration {
         });
         fields.finish();
         let all = email.zip(name).zip(timezone).zip(password);
-        problems.finish(all.map(|(((email, name), timezone), password)| Self { email, name, timezone, password }))
+        problems.finish(all.map(|(((email, name), timezone), password)| Self {
+            email,
+            name,
+            timezone,
+            password,
+        }))
     }
 
     /// The person that it makes.
     pub fn into_user(self, id: Uuid, created_at: Timestamp) -> User {
         let timezone = self.timezone.name().to_owned();
-        User { id, email: self.email, name: self.name, timezone, created_at }
+        User {
+            id,
+            email: self.email,
+            name: self.name,
+            timezone,
+            created_at,
+        }
     }
 }
 
@@ -95,11 +106,18 @@ impl Credentials {
     pub fn read(body: Map<String, Value>) -> Result<Self, Problem> {
         let mut problems = Problems::default();
         let mut fields = Fields::new(body, Place::root(&mut problems));
-        let email = fields.required("email", |place, value| read::nonempty(place, value, MAX_EMAIL_CHARS));
-        let password = fields.required("password", |place, value| read::nonempty(place, value, MAX_PASSWORD_CHARS));
+        let email = fields.required("email", |place, value| {
+            read::nonempty(place, value, MAX_EMAIL_CHARS)
+        });
+        let password = fields.required("password", |place, value| {
+            read::nonempty(place, value, MAX_PASSWORD_CHARS)
+        });
         fields.finish();
         let all = email.zip(password);
-        problems.finish(all.map(|(email, password)| Self { email, password: password.into() }))
+        problems.finish(all.map(|(email, password)| Self {
+            email,
+            password: password.into(),
+        }))
     }
 }
 
@@ -107,7 +125,9 @@ impl Credentials {
 /// exists, only a mail can tell.
 fn email(place: &mut Place<'_>, value: Value) -> Option<String> {
     let text = read::nonempty(place, value, MAX_EMAIL_CHARS)?;
-    let parts = text.split_once('@').filter(|(local, domain)| is_local_part(local) && is_domain(domain));
+    let parts = text
+        .split_once('@')
+        .filter(|(local, domain)| is_local_part(local) && is_domain(domain));
     match parts {
         Some((local, domain)) => Some(format!("{local}@{}", domain.to_lowercase())),
         None => place.refuse("must be an email address such as ada@example.org"),
@@ -151,9 +171,10 @@ pub async fn insert(db: impl PgExecutor<'_>, user: &User, password_hash: &str) -
     .await;
     match done {
         Ok(_) => Ok(()),
-        Err(error) if db::violated_constraint(&error) == Some("users_email_key") => {
-            Err(Problem::new(Kind::EmailTaken, "Log in, or register with another address."))
-        }
+        Err(error) if db::violated_constraint(&error) == Some("users_email_key") => Err(Problem::new(
+            Kind::EmailTaken,
+            "Log in, or register with another address.",
+        )),
         Err(error) => Err(error.into()),
     }
 }
@@ -162,7 +183,10 @@ pub async fn insert(db: impl PgExecutor<'_>, user: &User, password_hash: &str) -
 ///
 /// # Errors
 /// When the database does not answer or refuses.
-pub async fn find_by_email(db: impl PgExecutor<'_>, email: &str) -> Result<Option<(User, String)>, sqlx::Error> {
+pub async fn find_by_email(
+    db: impl PgExecutor<'_>,
+    email: &str,
+) -> Result<Option<(User, String)>, sqlx::Error> {
     let row = sqlx::query(
         "select id, email, name, timezone, created_at, password_hash from accounts.users where lower(email) = lower($1)",
     )
@@ -214,10 +238,29 @@ mod tests {
         let long_local = format!("{}@example.org", "a".repeat(65));
         let long = format!("a@{}.org", "a.".repeat(130));
         for text in [
-            "", "ada", "@example.org", "ada@", "ada@@example.org", "ada@example", "a b@example.org", "ada@exa mple.org",
-            ".ada@example.org", "ada.@example.org", "a..b@example.org", "ada@.example.org", "ada@example.org.",
-            "ada@-a.org", "ada@a_b.org", "ada@example.org\n", "ada@example.org\0", "<ada@example.org>",
-            "ada@example.org,bob@example.org", "\"ada\"@example.org", "ada@[127.0.0.1]", &long_local, &long,
+            "",
+            "ada",
+            "@example.org",
+            "ada@",
+            "ada@@example.org",
+            "ada@example",
+            "a b@example.org",
+            "ada@exa mple.org",
+            ".ada@example.org",
+            "ada.@example.org",
+            "a..b@example.org",
+            "ada@.example.org",
+            "ada@example.org.",
+            "ada@-a.org",
+            "ada@a_b.org",
+            "ada@example.org\n",
+            "ada@example.org\0",
+            "<ada@example.org>",
+            "ada@example.org,bob@example.org",
+            "\"ada\"@example.org",
+            "ada@[127.0.0.1]",
+            &long_local,
+            &long,
         ] {
             let problem = registration(text).unwrap_err();
             assert_eq!(problem.flaws().len(), 1, "{text}");

@@ -37,7 +37,9 @@ impl Config {
 
 fn tokens(env: &mut Env) -> Option<TokenConfig> {
     let key = env.secret("JWT_PRIVATE_KEY").and_then(|pem| {
-        SigningKey::from_pem(pem.expose_secret()).map_err(|error| env.reject("JWT_PRIVATE_KEY", error)).ok()
+        SigningKey::from_pem(pem.expose_secret())
+            .map_err(|error| env.reject("JWT_PRIVATE_KEY", error))
+            .ok()
     });
     let issuer = env.or("JWT_ISSUER", "carillon".to_owned());
     let audience = env.or("JWT_AUDIENCE", "carillon".to_owned());
@@ -46,7 +48,12 @@ fn tokens(env: &mut Env) -> Option<TokenConfig> {
         Duration::from_mins(15),
         Duration::from_secs(1)..=Duration::from_hours(24),
     );
-    Some(TokenConfig { key: key?, issuer: issuer?, audience: audience?, ttl: ttl? })
+    Some(TokenConfig {
+        key: key?,
+        issuer: issuer?,
+        audience: audience?,
+        ttl: ttl?,
+    })
 }
 
 #[cfg(test)]
@@ -67,7 +74,10 @@ mod tests {
         assert_eq!(config.database.max_connections, 16);
         assert_eq!(config.tokens.ttl, Duration::from_secs(900));
         let shown = format!("{config:?}");
-        assert!(!shown.contains("very-secret") && !shown.contains("MC4C"), "{shown}");
+        assert!(
+            !shown.contains("very-secret") && !shown.contains("MC4C"),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -79,10 +89,20 @@ mod tests {
             ("HTTP_PORT", "http"),
         ]);
         let problems = load_from(env, Config::from_env).unwrap_err();
-        let names: Vec<_> = problems.lines().iter().filter_map(|line| line.split(' ').next()).collect();
+        let names: Vec<_> = problems
+            .lines()
+            .iter()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
         assert_eq!(
             names,
-            ["HTTP_PORT", "DATABASE_URL", "JWT_PRIVATE_KEY", "JWT_TTL_SECONDS", "PASSWORD_HASH_CONCURRENCY"]
+            [
+                "HTTP_PORT",
+                "DATABASE_URL",
+                "JWT_PRIVATE_KEY",
+                "JWT_TTL_SECONDS",
+                "PASSWORD_HASH_CONCURRENCY"
+            ]
         );
         assert!(!problems.to_string().contains("very-secret"));
     }

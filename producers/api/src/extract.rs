@@ -57,7 +57,10 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+    let Some(content_type) = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
         return false;
     };
     let mut parts = content_type.split(';').map(str::trim);
@@ -65,9 +68,11 @@ fn is_json(headers: &HeaderMap) -> bool {
     let is_json = media_type == "application/json"
         || (media_type.starts_with("application/") && media_type.ends_with("+json"));
     is_json
-        && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
-            !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
-        })
+        && parts
+            .filter_map(|parameter| parameter.split_once('='))
+            .all(|(name, value)| {
+                !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+            })
 }
 
 /// The person that the request's access token was made for.
@@ -87,7 +92,9 @@ impl FromRequestParts<App> for CurrentUser {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .and_then(|(_, token)| app.tokens.verify(token.trim_start()));
         let detail = "The token is not one of this service, or it has expired: log in again.";
-        bearer.map(Self).ok_or_else(|| Problem::new(Kind::InvalidToken, detail))
+        bearer
+            .map(Self)
+            .ok_or_else(|| Problem::new(Kind::InvalidToken, detail))
     }
 }
 
@@ -99,8 +106,12 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let text = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::no_such_task())?;
-        read::parse_uuid(&text).map(Self).ok_or_else(Problem::no_such_task)
+        let text = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::no_such_task())?;
+        read::parse_uuid(&text)
+            .map(Self)
+            .ok_or_else(Problem::no_such_task)
     }
 }
 
@@ -139,11 +150,18 @@ impl IfMatch {
                 }
                 // If-Match compares strongly, so a weak tag is one that matches nothing.
                 let strong = !tag.starts_with("W/");
-                let opaque = tag.trim_start_matches("W/").strip_prefix('"')?.strip_suffix('"')?;
+                let opaque = tag
+                    .trim_start_matches("W/")
+                    .strip_prefix('"')?
+                    .strip_suffix('"')?;
                 versions.extend(opaque.parse::<i64>().ok().filter(|_| strong));
             }
         }
-        Some(if present { Self::Versions(versions) } else { Self::Any })
+        Some(if present {
+            Self::Versions(versions)
+        } else {
+            Self::Any
+        })
     }
 }
 
@@ -180,24 +198,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
         let (mut limit, mut after, mut flaws) = (None, None, Vec::new());
         for (name, value) in pairs {
             let flaw = match name.as_str() {
-                "limit" | "cursor" if (name == "limit" && limit.is_some()) || (name == "cursor" && after.is_some()) => {
+                "limit" | "cursor"
+                    if (name == "limit" && limit.is_some()) || (name == "cursor" && after.is_some()) =>
+                {
                     Some("is given twice")
                 }
                 "limit" => {
-                    limit = value.parse::<u8>().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
+                    limit = value
+                        .parse::<u8>()
+                        .ok()
+                        .filter(|limit| (1..=MAX_PAGE).contains(limit));
                     limit.is_none().then_some("must be a number from 1 to 100")
                 }
                 "cursor" => {
                     after = parse_cursor(&value);
-                    after.is_none().then_some("is not the next_cursor of a page before")
+                    after
+                        .is_none()
+                        .then_some("is not the next_cursor of a page before")
                 }
                 _ => Some("is not a parameter of this request"),
             };
             let place = FlawPlace::Parameter(name.chars().take(100).collect());
-            flaws.extend(flaw.map(|detail| Flaw { place, detail: detail.into() }));
+            flaws.extend(flaw.map(|detail| Flaw {
+                place,
+                detail: detail.into(),
+            }));
         }
         if flaws.is_empty() {
-            Ok(Self { limit: limit.unwrap_or(DEFAULT_PAGE).into(), after })
+            Ok(Self {
+                limit: limit.unwrap_or(DEFAULT_PAGE).into(),
+                after,
+            })
         } else {
             flaws.truncate(MAX_PAGE.into());
             Err(refused(flaws))
@@ -223,15 +254,28 @@ mod tests {
     #[test]
     fn json_is_known_by_its_media_type() {
         let is_json = |text: &'static str| {
-            is_json(&HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(text))]))
+            is_json(&HeaderMap::from_iter([(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(text),
+            )]))
         };
         for text in [
-            "application/json", "Application/JSON", "application/json; charset=UTF-8", "application/merge-patch+json",
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=UTF-8",
+            "application/merge-patch+json",
             "application/json;charset=\"utf-8\"",
         ] {
             assert!(is_json(text), "{text}");
         }
-        for text in ["", "text/json", "text/plain", "application/json; charset=latin1", "application/jsonx", "json"] {
+        for text in [
+            "",
+            "text/json",
+            "text/plain",
+            "application/json; charset=latin1",
+            "application/jsonx",
+            "json",
+        ] {
             assert!(!is_json(text), "{text}");
         }
     }
@@ -239,7 +283,10 @@ mod tests {
     #[test]
     fn if_match_names_versions() {
         let if_match = |text: &'static str| {
-            IfMatch::parse(&HeaderMap::from_iter([(header::IF_MATCH, HeaderValue::from_static(text))]))
+            IfMatch::parse(&HeaderMap::from_iter([(
+                header::IF_MATCH,
+                HeaderValue::from_static(text),
+            )]))
         };
         assert_eq!(IfMatch::parse(&HeaderMap::new()), Some(IfMatch::Any));
         assert_eq!(if_match("*"), Some(IfMatch::Any));

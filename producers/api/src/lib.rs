@@ -78,7 +78,8 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
 
     // A probe that waits for a connection and then for its answer is slow, not stuck.
-    let slowest_probe = config.database.acquire_timeout + config.database.statement_timeout + db::PROBE_INTERVAL;
+    let slowest_probe =
+        config.database.acquire_timeout + config.database.statement_timeout + db::PROBE_INTERVAL;
     let postgres = health.component("postgres", slowest_probe + Duration::from_secs(30));
     supervisor.spawn("postgres-probe", {
         let (pool, shutdown) = (pool.clone(), shutdown.clone());
@@ -105,7 +106,10 @@ fn router(app: App, health: Health) -> Router {
         .merge(http::admin_router(health))
         .fallback(async || Problem::new(Kind::NotFound, "There is nothing at this path."))
         .method_not_allowed_fallback(async || {
-            Problem::new(Kind::MethodNotAllowed, "The header Allow names the methods that this path knows.")
+            Problem::new(
+                Kind::MethodNotAllowed,
+                "The header Allow names the methods that this path knows.",
+            )
         })
         .layer(DefaultBodyLimit::max(extract::MAX_BODY_BYTES))
         // From here on outwards: a panic becomes an answer, and every answer is observed.

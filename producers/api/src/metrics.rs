@@ -7,7 +7,11 @@ use service::metrics::{LATENCY_BUCKETS_SECONDS, counter, counter_vec, histogram_
 
 /// `http_requests_total{method,path,status}`; the path is the route, not the URL: its values are few.
 pub static REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    counter_vec("http_requests_total", "HTTP requests answered.", &["method", "path", "status"])
+    counter_vec(
+        "http_requests_total",
+        "HTTP requests answered.",
+        &["method", "path", "status"],
+    )
 });
 
 /// `http_request_duration_seconds{method,path}`

@@ -29,8 +29,15 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let path = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let id = request_id(request.headers());
 
-    let span = tracing::info_span!("request", request.id = id, http.method = method, http.route = path);
-    let answer = tokio::time::timeout(TIME_LIMIT, next.run(request)).instrument(span.clone()).await;
+    let span = tracing::info_span!(
+        "request",
+        request.id = id,
+        http.method = method,
+        http.route = path
+    );
+    let answer = tokio::time::timeout(TIME_LIMIT, next.run(request))
+        .instrument(span.clone())
+        .await;
     let mut response = answer.unwrap_or_else(|_| {
         let detail = "The answer took too long. What the request asked for may have been done, or still be.";
         Problem::new(Kind::Timeout, detail).into_response()
@@ -46,8 +53,12 @@ pub async fn observe(request: Request, next: Next) -> Response {
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    REQUESTS.with_label_values(&[method, path, response.status().as_str()]).inc();
-    DURATION.with_label_values(&[method, path]).observe(took.as_secs_f64());
+    REQUESTS
+        .with_label_values(&[method, path, response.status().as_str()])
+        .inc();
+    DURATION
+        .with_label_values(&[method, path])
+        .observe(took.as_secs_f64());
     response
 }
 
@@ -66,9 +77,19 @@ fn log_fault(fault: &Problem, response: &Response, took: Duration) {
     let error = fault.cause().map(ToString::to_string);
     let error = error.as_deref().unwrap_or("none");
     if status == 500 {
-        tracing::error!(http.status = status, duration_ms = millis(took), error, "a request failed");
+        tracing::error!(
+            http.status = status,
+            duration_ms = millis(took),
+            error,
+            "a request failed"
+        );
     } else {
-        tracing::warn!(http.status = status, duration_ms = millis(took), error, "a request was turned away");
+        tracing::warn!(
+            http.status = status,
+            duration_ms = millis(took),
+            error,
+            "a request was turned away"
+        );
     }
 }
 
@@ -80,9 +101,14 @@ fn millis(time: Duration) -> f64 {
 fn request_id(headers: &HeaderMap) -> String {
     let usable = |id: &&str| {
         (1..=MAX_ID_BYTES).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
     };
-    let theirs = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(usable);
+    let theirs = headers
+        .get(REQUEST_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(usable);
     theirs.map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned)
 }
 
@@ -106,7 +132,12 @@ mod tests {
 
     #[test]
     fn a_sane_request_id_is_kept_and_another_replaced() {
-        let id_of = |id: &str| request_id(&HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_str(id).unwrap())]));
+        let id_of = |id: &str| {
+            request_id(&HeaderMap::from_iter([(
+                REQUEST_ID,
+                HeaderValue::from_str(id).unwrap(),
+            )]))
+        };
         assert_eq!(id_of("req-1.2_3:/+="), "req-1.2_3:/+=");
         for id in ["", "a b", "{\"a\"}", &"a".repeat(129)] {
             assert!(Uuid::try_parse(&id_of(id)).is_ok(), "{id}");

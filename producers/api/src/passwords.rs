@@ -33,7 +33,9 @@ struct HashError(argon2::password_hash::Error);
 impl Passwords {
     /// At most `concurrency` hashes are computed at a time.
     pub fn new(concurrency: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(concurrency)) }
+        Self {
+            turns: Arc::new(Semaphore::new(concurrency)),
+        }
     }
 
     /// The hash of a new password, with its salt and parameters (PHC string).
@@ -43,7 +45,9 @@ impl Passwords {
     pub async fn hash(&self, password: SecretString) -> Result<String, Problem> {
         self.in_turn(move || {
             let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>())?;
-            Ok(argon2()?.hash_password(password.expose_secret().as_bytes(), &salt)?.to_string())
+            Ok(argon2()?
+                .hash_password(password.expose_secret().as_bytes(), &salt)?
+                .to_string())
         })
         .await
     }
@@ -69,7 +73,12 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, argon2::password_hash::Error> + Send + 'static,
     ) -> Result<T, Problem> {
-        let busy = || Problem::new(Kind::Unavailable, "Too many people log in right now; please try again shortly.");
+        let busy = || {
+            Problem::new(
+                Kind::Unavailable,
+                "Too many people log in right now; please try again shortly.",
+            )
+        };
         let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
         let done = tokio::task::spawn_blocking(move || {
@@ -77,7 +86,9 @@ impl Passwords {
             let _turn = turn;
             work()
         });
-        done.await.map_err(Problem::internal)?.map_err(|error| Problem::internal(HashError(error)))
+        done.await
+            .map_err(Problem::internal)?
+            .map_err(|error| Problem::internal(HashError(error)))
     }
 }
 
@@ -101,9 +112,23 @@ mod tests {
         let passwords = Passwords::new(1);
         let hash = passwords.hash("correct horse".into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert_ne!(hash, passwords.hash("correct horse".into()).await.unwrap(), "every hash has a salt of its own");
-        assert!(passwords.verify("correct horse".into(), Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify("correct Horse".into(), Some(hash)).await.unwrap());
+        assert_ne!(
+            hash,
+            passwords.hash("correct horse".into()).await.unwrap(),
+            "every hash has a salt of its own"
+        );
+        assert!(
+            passwords
+                .verify("correct horse".into(), Some(hash.clone()))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !passwords
+                .verify("correct Horse".into(), Some(hash))
+                .await
+                .unwrap()
+        );
     }
 
     #[tokio::test]
@@ -114,7 +139,12 @@ mod tests {
         let real = PasswordHash::new(&real).unwrap();
         assert_eq!(decoy.params, real.params);
         assert_eq!(decoy.hash.unwrap().len(), real.hash.unwrap().len());
-        assert!(!Passwords::new(1).verify("correct horse".into(), None).await.unwrap());
+        assert!(
+            !Passwords::new(1)
+                .verify("correct horse".into(), None)
+                .await
+                .unwrap()
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -75,35 +75,79 @@ impl Kind {
     /// Status, the last part of the type, and the title.
     fn face(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::MalformedJson => (StatusCode::BAD_REQUEST, "malformed-json", "The body is not valid JSON"),
+            Self::MalformedJson => (
+                StatusCode::BAD_REQUEST,
+                "malformed-json",
+                "The body is not valid JSON",
+            ),
             Self::InvalidQuery => (StatusCode::BAD_REQUEST, "invalid-query", "The query is not valid"),
             Self::InvalidHeader => (StatusCode::BAD_REQUEST, "invalid-header", "A header is not valid"),
-            Self::TokenRequired => (StatusCode::UNAUTHORIZED, "token-required", "An access token is required"),
-            Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid-token", "The access token is not valid"),
-            Self::WrongCredentials => {
-                (StatusCode::UNAUTHORIZED, "wrong-credentials", "The email address or the password is wrong")
-            }
+            Self::TokenRequired => (
+                StatusCode::UNAUTHORIZED,
+                "token-required",
+                "An access token is required",
+            ),
+            Self::InvalidToken => (
+                StatusCode::UNAUTHORIZED,
+                "invalid-token",
+                "The access token is not valid",
+            ),
+            Self::WrongCredentials => (
+                StatusCode::UNAUTHORIZED,
+                "wrong-credentials",
+                "The email address or the password is wrong",
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
-            Self::MethodNotAllowed => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here")
-            }
-            Self::RequestTimeout => {
-                (StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request did not arrive in time")
-            }
-            Self::EmailTaken => (StatusCode::CONFLICT, "email-taken", "The email address has an account already"),
-            Self::StaleVersion => {
-                (StatusCode::PRECONDITION_FAILED, "stale-version", "The task has changed in the meantime")
-            }
-            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
-            Self::UnsupportedMediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON")
-            }
-            Self::InvalidFields => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields", "Fields of the body are not valid")
-            }
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side"),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service is not available now"),
-            Self::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout", "The answer took too long"),
+            Self::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "The method is not allowed here",
+            ),
+            Self::RequestTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request-timeout",
+                "The request did not arrive in time",
+            ),
+            Self::EmailTaken => (
+                StatusCode::CONFLICT,
+                "email-taken",
+                "The email address has an account already",
+            ),
+            Self::StaleVersion => (
+                StatusCode::PRECONDITION_FAILED,
+                "stale-version",
+                "The task has changed in the meantime",
+            ),
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body-too-large",
+                "The body is too large",
+            ),
+            Self::UnsupportedMediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "The body must be JSON",
+            ),
+            Self::InvalidFields => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid-fields",
+                "Fields of the body are not valid",
+            ),
+            Self::Internal => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Something went wrong on our side",
+            ),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "The service is not available now",
+            ),
+            Self::Timeout => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "timeout",
+                "The answer took too long",
+            ),
         }
     }
 }
@@ -144,7 +188,12 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
 impl Problem {
     /// A refusal of that kind; `detail` says what to do about it, in a sentence.
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), flaws: Vec::new(), cause: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            flaws: Vec::new(),
+            cause: None,
+        }
     }
 
     /// The same with what is wrong in particular.
@@ -155,7 +204,10 @@ impl Problem {
     /// A fault of ours; the cause goes to the log only.
     pub fn internal(cause: impl Error + Send + Sync + 'static) -> Self {
         let detail = "Please try again; if it happens again, tell us the request_id.";
-        Self { cause: Some(Arc::new(cause)), ..Self::new(Kind::Internal, detail) }
+        Self {
+            cause: Some(Arc::new(cause)),
+            ..Self::new(Kind::Internal, detail)
+        }
     }
 
     /// There is no such task, or it is another person's: nobody can tell which.
@@ -204,7 +256,10 @@ impl Problem {
         };
         let mut response = (status, axum::Json(document)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         match self.kind {
             // RFC 6750 section 3.1: no error code where no token was sent.
             Kind::TokenRequired | Kind::WrongCredentials => {
@@ -258,7 +313,10 @@ impl From<sqlx::Error> for Problem {
         match db::classify(&error) {
             Failure::Transient | Failure::Saturation => Self {
                 cause: Some(Arc::new(error)),
-                ..Self::new(Kind::Unavailable, "The database does not answer; please try again shortly.")
+                ..Self::new(
+                    Kind::Unavailable,
+                    "The database does not answer; please try again shortly.",
+                )
             },
             // Values are checked before they get there, so values that it refuses are a bug of the checks.
             Failure::Data | Failure::Bug => Self::internal(error),
@@ -283,7 +341,10 @@ mod tests {
         for (kind, slug) in Kind::ALL.into_iter().zip(&slugs) {
             let status = kind.face().0.as_u16();
             let row = format!("| `{slug}` | {status} |");
-            assert!(readme.contains(&row), "README.md has no row that starts with: {row}");
+            assert!(
+                readme.contains(&row),
+                "README.md has no row that starts with: {row}"
+            );
         }
         slugs.sort_unstable();
         slugs.dedup();

@@ -47,14 +47,20 @@ impl SigningKey {
         let key_id = public.thumbprint(ThumbprintHash::SHA256)?;
         public.common.key_id = Some(key_id.clone());
         public.common.public_key_use = Some(PublicKeyUse::Signature);
-        Ok(Self { encoding, public, key_id })
+        Ok(Self {
+            encoding,
+            public,
+            key_id,
+        })
     }
 }
 
 // Not derived: the key is a secret.
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey").field("key_id", &self.key_id).finish_non_exhaustive()
+        f.debug_struct("SigningKey")
+            .field("key_id", &self.key_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,7 +101,10 @@ impl Tokens {
     /// # Errors
     /// When the public half of the key cannot be used, which reading the key has ruled out.
     pub fn new(config: TokenConfig) -> Result<Self, jsonwebtoken::errors::Error> {
-        let header = Header { kid: Some(config.key.key_id.clone()), ..Header::new(Algorithm::EdDSA) };
+        let header = Header {
+            kid: Some(config.key.key_id.clone()),
+            ..Header::new(Algorithm::EdDSA)
+        };
         let decoding = DecodingKey::from_jwk(&config.key.public)?;
         // One algorithm, ours, whatever a token claims to be signed with.
         let mut validation = Validation::new(Algorithm::EdDSA);
@@ -104,7 +113,12 @@ impl Tokens {
         validation.set_audience(&[&config.audience]);
         // Tokens are made and checked by replicas of one service: there is no clock of others to be lenient with.
         validation.leeway = 0;
-        Ok(Self { config, header, decoding, validation })
+        Ok(Self {
+            config,
+            header,
+            decoding,
+            validation,
+        })
     }
 
     /// A new token of a person, good from now on.
@@ -127,7 +141,9 @@ impl Tokens {
 
     /// Whose token this is; `None` when it is not one of ours or has expired.
     pub fn verify(&self, token: &str) -> Option<Bearer> {
-        jsonwebtoken::decode::<Bearer>(token, &self.decoding, &self.validation).ok().map(|token| token.claims)
+        jsonwebtoken::decode::<Bearer>(token, &self.decoding, &self.validation)
+            .ok()
+            .map(|token| token.claims)
     }
 
     /// How long a new token is good for.
@@ -137,7 +153,9 @@ impl Tokens {
 
     /// The public key, as `/.well-known/jwks.json` shows it (RFC 7517).
     pub fn jwks(&self) -> JwkSet {
-        JwkSet { keys: vec![self.config.key.public.clone()] }
+        JwkSet {
+            keys: vec![self.config.key.public.clone()],
+        }
     }
 }
 
@@ -167,7 +185,12 @@ pub mod tests {
     fn forged(header: &serde_json::Value, claims: &serde_json::Value, signature: &[u8]) -> String {
         let part = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let (header, claims) = (header.to_string(), claims.to_string());
-        format!("{}.{}.{}", part(header.as_bytes()), part(claims.as_bytes()), part(signature))
+        format!(
+            "{}.{}.{}",
+            part(header.as_bytes()),
+            part(claims.as_bytes()),
+            part(signature)
+        )
     }
 
     fn good_claims() -> serde_json::Value {
@@ -179,7 +202,10 @@ pub mod tests {
         let tokens = Tokens::new(config()).unwrap();
         let user_id = Uuid::now_v7();
         let token = tokens.issue(user_id, "Europe/Berlin").unwrap();
-        let bearer = Bearer { user_id, timezone: "Europe/Berlin".to_owned() };
+        let bearer = Bearer {
+            user_id,
+            timezone: "Europe/Berlin".to_owned(),
+        };
         assert_eq!(tokens.verify(&token), Some(bearer));
     }
 
@@ -227,9 +253,15 @@ pub mod tests {
         let good = tokens.issue(Uuid::nil(), "UTC").unwrap();
         let (body, _) = good.rsplit_once('.').unwrap();
         assert_eq!(tokens.verify(&format!("{body}.")), None);
-        let public_key = BASE64_URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
+        let public_key = BASE64_URL_SAFE_NO_PAD
+            .decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+            .unwrap();
         for algorithm in ["none", "None", "HS256", "EdDSA", "RS256", "ES256", "?"] {
-            let token = forged(&json!({"alg": algorithm, "typ": "JWT"}), &good_claims(), &public_key);
+            let token = forged(
+                &json!({"alg": algorithm, "typ": "JWT"}),
+                &good_claims(),
+                &public_key,
+            );
             assert_eq!(tokens.verify(&token), None, "{algorithm}");
         }
         // HMAC with the public key as the secret: what verifiers that believe the header fall for.

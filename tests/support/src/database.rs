@@ -160,7 +160,7 @@ async fn template() -> String {
                 "{}_DATABASE_PASSWORD",
                 service.replace('-', "_").to_uppercase()
             ));
-            migrations::set_password(&mut *admin.acquire().await.unwrap(), service, &password)
+            migrations::set_password(&mut admin.acquire().await.unwrap(), service, &password)
                 .await
                 .unwrap();
         }

@@ -1,0 +1,206 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::config::MailConfig;
+
+fn writer() -> Writer {
+    Writer::new(&MailConfig {
+        from_email: "bell@carillon.example".parse().unwrap(),
+        from_name: "Carillon".to_owned(),
+        message_id_domain: "mail.example".to_owned(),
+        template_dir: None,
+    })
+    .unwrap()
+}
+
+fn claim(title: &str, description: Option<&str>) -> Claim {
+    let now = schemas::now();
+    let task = Task {
+        id: Uuid::from_u128(1),
+        version: 1,
+        title: title.to_owned(),
+        description: description.map(ToOwned::to_owned),
+        priority: schemas::Priority::High,
+        tags: vec!["home".to_owned()],
+        due_at: Some(now),
+        timezone: "Europe/Berlin".to_owned(),
+        reminders: Vec::new(),
+        series_id: None,
+        occurrence: None,
+        recurrence: None,
+        created_at: now,
+        updated_at: now,
+        completed_at: None,
+        deleted_at: None,
+    };
+    Claim {
+        id: Uuid::from_u128(7),
+        user_id: Uuid::from_u128(2),
+        reminder_id: Uuid::from_u128(3),
+        task_id: task.id,
+        fire_at: now,
+        attempt: 1,
+        task: serde_json::to_value(task).unwrap(),
+        recipient: None,
+        late: Duration::ZERO,
+        age: Duration::ZERO,
+        claimed: Instant::now(),
+    }
+}
+
+fn recipient(name: &str) -> Recipient {
+    Recipient { email: "ada@example.com".to_owned(), name: name.to_owned(), timezone: "UTC".to_owned() }
+}
+
+fn write(title: &str, description: Option<&str>, name: &str) -> String {
+    let mail = writer().write(&claim(title, description), &recipient(name)).unwrap();
+    assert!(mail.is_ascii());
+    String::from_utf8(mail.bytes).unwrap()
+}
+
+/// The names of the headers, folded lines joined, and the rest.
+fn headers(mail: &str) -> (Vec<(String, String)>, &str) {
+    let (head, rest) = mail.split_once("\r\n\r\n").unwrap();
+    let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
+    let headers = unfolded
+        .split("\r\n")
+        .map(|line| {
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("{line:?} is no header"));
+            (name.to_owned(), value.trim().to_owned())
+        })
+        .collect();
+    (headers, rest)
+}
+
+const HEADERS: [&str; 8] =
+    ["From", "To", "Subject", "Message-ID", "Date", "Auto-Submitted", "MIME-Version", "Content-Type"];
+
+#[test]
+fn a_mail_has_the_headers_that_it_should() {
+    let mail = write("Water the plants", Some("The fern."), "Ada Lovelace");
+    let (headers, body) = headers(&mail);
+    let value = |name: &str| &headers.iter().find(|(n, _)| n == name).unwrap().1;
+    assert_eq!(value("From"), "Carillon <bell@carillon.example>");
+    assert_eq!(value("To"), "\"Ada Lovelace\" <ada@example.com>");
+    assert_eq!(value("Subject"), "Reminder: Water the plants");
+    assert_eq!(value("Message-ID"), "<00000000-0000-0000-0000-000000000007@mail.example>");
+    assert_eq!(value("Auto-Submitted"), "auto-generated");
+    assert!(value("Content-Type").starts_with("multipart/alternative"));
+    assert!(body.contains("Content-Type: text/plain; charset=utf-8"));
+    assert!(body.contains("Content-Type: text/html; charset=utf-8"));
+}
+
+/// What people may type to make the mail say more than it should.
+const NASTY: &[&str] = &[
+    "x\r\nBcc: eve@example.com",
+    "x\nBcc: eve@example.com",
+    "x\rBcc: eve@example.com",
+    "x\r\n\r\nbody",
+    "\r\n.\r\nMAIL FROM:<eve@example.com>\r\n",
+    "\n.\nMAIL FROM:<eve@example.com>\n",
+    "\r.\rQUIT\r",
+    ".",
+    "..",
+    ".\r\n.",
+    "x\0y",
+    "\0",
+    "\u{1b}[2J",
+    "\u{7f}\u{80}\u{9f}",
+    "\u{2028}Bcc: eve@example.com\u{2029}",
+    "\u{202e}evil\u{202c}",
+    "\"quoted\" <eve@example.com>",
+    "a\\",
+    "\\\"",
+    "<eve@example.com>",
+    "=?utf-8?q?x=0D=0ABcc:_eve?=",
+    "name, other@example.com",
+    "(comment",
+    ";:@,",
+    "Ünïcödé 🎉 漢字",
+    "🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉🎉",
+    "",
+    " ",
+    "\t",
+];
+
+#[test]
+fn nothing_that_a_person_types_adds_a_header_or_ends_the_mail() {
+    let long = "long ".repeat(2000);
+    let wide = "w".repeat(10_000);
+    for nasty in NASTY.iter().copied().chain([long.as_str(), wide.as_str()]) {
+        for (title, description, name) in
+            [(nasty, Some(nasty), nasty), (nasty, None, "Ada"), ("x", Some(nasty), "Ada"), ("x", None, nasty)]
+        {
+            let mail = write(title, description, name);
+            let (headers, body) = headers(&mail);
+            let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names.len(), HEADERS.len(), "{nasty:?}: {names:?}");
+            assert!(HEADERS.iter().all(|name| names.contains(name)), "{nasty:?}: {names:?}");
+            let to = &headers.iter().find(|(name, _)| name == "To").unwrap().1;
+            assert!(to.ends_with("ada@example.com>") || to == "ada@example.com", "{nasty:?}: {to}");
+            assert_eq!(body.matches("Content-Type: ").count(), 2, "{nasty:?}");
+            for line in mail.split("\r\n") {
+                assert!(line.len() <= 998, "{nasty:?}: a line of {} bytes", line.len());
+                assert!(!line.contains(['\r', '\n', '\0']), "{nasty:?}: {line:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn any_character_at_all_makes_a_mail() {
+    for c in ('\0'..='\u{2100}').chain(['\u{fdd0}', '\u{feff}', '\u{fffd}', '\u{10ffff}']) {
+        let text = format!("a{c}b");
+        let mail = write(&text, None, &text);
+        assert_eq!(headers(&mail).0.len(), HEADERS.len(), "{c:?}");
+    }
+}
+
+#[test]
+fn the_message_id_is_the_same_at_every_attempt() {
+    let (writer, ada) = (writer(), recipient("Ada"));
+    let first = writer.write(&claim("x", None), &ada).unwrap();
+    let second = writer.write(&Claim { attempt: 9, ..claim("x", None) }, &ada).unwrap();
+    assert_eq!(first.message_id, second.message_id);
+}
+
+#[test]
+fn addresses_that_could_leave_the_dialogue_are_refused_without_being_told() {
+    for email in ["", "ada", "ada@", "@example.com", "a b@example.com", "ada@example.com\r\nRCPT TO:<eve@example.com>"] {
+        let recipient = Recipient { email: email.to_owned(), ..recipient("Ada") };
+        let error = writer().write(&claim("x", None), &recipient).unwrap_err();
+        assert_eq!(error.to_string(), "the person's address is not valid", "{email:?}");
+    }
+}
+
+#[test]
+fn a_stored_task_that_is_none_is_an_error_and_no_panic() {
+    let claim = Claim { task: serde_json::json!({"title": 1}), ..claim("x", None) };
+    assert!(matches!(writer().write(&claim, &recipient("Ada")), Err(Unwritable::Task(_))));
+}
+
+#[test]
+fn lines_end_with_crlf_whatever_they_ended_with() {
+    assert_eq!(body("a\r\nb\nc\rd\n\re"), "a\r\nb\r\nc\r\nd\r\n\r\ne\r\n");
+    assert_eq!(body("a\0b\u{b}c\td"), "abc\td\r\n");
+}
+
+#[test]
+fn a_line_is_plain_and_bounded() {
+    assert_eq!(plain_line(" a\r\n\tb\0c ", 10), "a b c");
+    assert_eq!(plain_line("äöüß", 4), "äöüß");
+    assert_eq!(plain_line("äöüßx", 4), "äöü…");
+}
+
+#[test]
+fn a_sender_name_that_breaks_the_mail_is_found_at_start() {
+    for name in ["Carillon", "Carillon (test)", "\"quoted\"", "Gl\u{f6}ckner", "a, b", ""] {
+        let config = MailConfig {
+            from_email: "bell@carillon.example".parse().unwrap(),
+            from_name: name.to_owned(),
+            message_id_domain: "mail.example".to_owned(),
+            template_dir: None,
+        };
+        Writer::new(&config).unwrap_or_else(|error| panic!("{name:?}: {error:#}"));
+    }
+}

@@ -22,7 +22,10 @@ impl Problems {
     pub fn add(&mut self, pointer: impl fmt::Display, detail: impl Into<Cow<'static, str>>) {
         if self.flaws.len() < MAX_FLAWS {
             let place = FlawPlace::Pointer(pointer.to_string());
-            self.flaws.push(Flaw { place, detail: detail.into() });
+            self.flaws.push(Flaw {
+                place,
+                detail: detail.into(),
+            });
         }
     }
 
@@ -34,7 +37,8 @@ impl Problems {
         match value {
             Some(value) if self.flaws.is_empty() => Ok(value),
             _ => {
-                let detail = "See errors: each names a field by its JSON pointer and says what is wrong with it.";
+                let detail =
+                    "See errors: each names a field by its JSON pointer and says what is wrong with it.";
                 Err(Problem::new(Kind::InvalidFields, detail).with_flaws(self.flaws))
             }
         }
@@ -71,22 +75,34 @@ pub struct Place<'p> {
 impl<'p> Place<'p> {
     /// The whole body.
     pub fn root(problems: &'p mut Problems) -> Self {
-        Self { pointer: Pointer::Root, problems }
+        Self {
+            pointer: Pointer::Root,
+            problems,
+        }
     }
 
     /// The same place, for a reader that takes it.
     pub fn reborrow(&mut self) -> Place<'_> {
-        Place { pointer: self.pointer, problems: self.problems }
+        Place {
+            pointer: self.pointer,
+            problems: self.problems,
+        }
     }
 
     /// The item of that index, of the array that stands here.
     pub fn item(&mut self, index: usize) -> Place<'_> {
-        Place { pointer: Pointer::Item(&self.pointer, index), problems: self.problems }
+        Place {
+            pointer: Pointer::Item(&self.pointer, index),
+            problems: self.problems,
+        }
     }
 
     /// The member of that name, of the object that stands here.
     pub fn member<'n>(&'n mut self, name: &'n str) -> Place<'n> {
-        Place { pointer: Pointer::Member(&self.pointer, name), problems: self.problems }
+        Place {
+            pointer: Pointer::Member(&self.pointer, name),
+            problems: self.problems,
+        }
     }
 
     /// Writes down what is wrong with the value.
@@ -165,11 +181,7 @@ impl<'p> Fields<'p> {
     }
 
     /// Takes a field that may be absent or null.
-    pub fn take<T>(
-        &mut self,
-        name: &str,
-        read: impl FnOnce(&mut Place<'_>, Value) -> Option<T>,
-    ) -> Field<T> {
+    pub fn take<T>(&mut self, name: &str, read: impl FnOnce(&mut Place<'_>, Value) -> Option<T>) -> Field<T> {
         match self.members.remove(name) {
             None => Field::Absent,
             Some(Value::Null) => Field::Null,
@@ -206,7 +218,9 @@ impl<'p> Fields<'p> {
         for name in std::mem::take(&mut self.members).keys() {
             // A name can be as long as the body; nobody needs all of it to find it.
             let shown: String = name.chars().take(100).collect();
-            self.place.member(&shown).refuse::<()>("is not a field of this request");
+            self.place
+                .member(&shown)
+                .refuse::<()>("is not a field of this request");
         }
     }
 }
@@ -219,7 +233,9 @@ mod tests {
 
     fn read(body: Value, take: impl FnOnce(&mut Fields<'_>)) -> Vec<(String, String)> {
         let mut problems = Problems::default();
-        let Value::Object(members) = body else { panic!("an object") };
+        let Value::Object(members) = body else {
+            panic!("an object")
+        };
         let mut fields = Fields::new(members, Place::root(&mut problems));
         take(&mut fields);
         fields.finish();
@@ -234,7 +250,13 @@ mod tests {
     fn what_is_not_taken_is_unknown_and_its_name_is_escaped() {
         let flaws = read(json!({"a/b~c": 1, "": 2}), |_| {});
         let unknown = "is not a field of this request".to_owned();
-        assert_eq!(flaws, [("/".to_owned(), unknown.clone()), ("/a~1b~0c".to_owned(), unknown)]);
+        assert_eq!(
+            flaws,
+            [
+                ("/".to_owned(), unknown.clone()),
+                ("/a~1b~0c".to_owned(), unknown)
+            ]
+        );
     }
 
     #[test]
@@ -242,7 +264,10 @@ mod tests {
         let flaws = read(json!({"null": null, "wrong": 1, "right": 1}), |fields| {
             assert_eq!(fields.take("absent", |_, _| Some(1)), Field::Absent);
             assert_eq!(fields.take("null", |_, _| Some(1)), Field::Null);
-            assert_eq!(fields.take("wrong", |place, _| place.refuse::<i32>("is wrong")), Field::Invalid);
+            assert_eq!(
+                fields.take("wrong", |place, _| place.refuse::<i32>("is wrong")),
+                Field::Invalid
+            );
             assert_eq!(fields.take("right", |_, _| Some(1)), Field::Value(1));
         });
         assert_eq!(flaws, [("/wrong".to_owned(), "is wrong".to_owned())]);
@@ -254,13 +279,21 @@ mod tests {
             assert_eq!(fields.required("a", |_, _| Some(1)), None);
             assert_eq!(fields.required("b", |_, _| Some(1)), None);
         });
-        assert_eq!(flaws.iter().map(|(pointer, _)| pointer.as_str()).collect::<Vec<_>>(), ["/a", "/b"]);
+        assert_eq!(
+            flaws
+                .iter()
+                .map(|(pointer, _)| pointer.as_str())
+                .collect::<Vec<_>>(),
+            ["/a", "/b"]
+        );
     }
 
     #[test]
     fn places_nest() {
         let flaws = read(json!({"list": []}), |fields| {
-            fields.take("list", |place, _| place.item(3).member("x").refuse::<()>("is wrong"));
+            fields.take("list", |place, _| {
+                place.item(3).member("x").refuse::<()>("is wrong")
+            });
         });
         assert_eq!(flaws, [("/list/3/x".to_owned(), "is wrong".to_owned())]);
     }

@@ -72,7 +72,9 @@ impl<'de> Visitor<'de> for StrictVisitor {
         while let Some(name) = object.next_key::<String>()? {
             if members.contains_key(&name) {
                 let name: String = name.chars().take(60).collect();
-                return Err(A::Error::custom(format_args!("the name {name:?} stands twice in one object")));
+                return Err(A::Error::custom(format_args!(
+                    "the name {name:?} stands twice in one object"
+                )));
             }
             let Strict(value) = object.next_value()?;
             members.insert(name, value);
@@ -88,7 +90,10 @@ mod tests {
     #[test]
     fn every_kind_of_value_is_read_as_serde_json_reads_it() {
         let text = br#"{"a": [null, true, -1, 18446744073709551615, 1.5, "\u00e4", {}], "b": {"a": 1}}"#;
-        assert_eq!(parse(text).unwrap(), serde_json::from_slice::<Value>(text).unwrap());
+        assert_eq!(
+            parse(text).unwrap(),
+            serde_json::from_slice::<Value>(text).unwrap()
+        );
     }
 
     #[test]
@@ -99,13 +104,21 @@ mod tests {
             ("{\"a\": 1} x", "trailing characters"),
             ("{\"a\": 1e999}", "number out of range"),
             ("{\"a\": \"\\ud800\"}", "lone leading surrogate"),
-            ("{\"a\": {\"b\": 1, \"b\": 2}}", "the name \"b\" stands twice in one object at line 1 column"),
+            (
+                "{\"a\": {\"b\": 1, \"b\": 2}}",
+                "the name \"b\" stands twice in one object at line 1 column",
+            ),
         ] {
             let error = parse(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
         assert!(parse(b"\"\xff\"").is_err());
         let deep = "[".repeat(200);
-        assert!(parse(deep.as_bytes()).unwrap_err().to_string().contains("recursion limit exceeded"));
+        assert!(
+            parse(deep.as_bytes())
+                .unwrap_err()
+                .to_string()
+                .contains("recursion limit exceeded")
+        );
     }
 }

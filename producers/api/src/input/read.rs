@@ -55,7 +55,10 @@ fn bounded(
         }
     }
     if let Some(c) = text.chars().find(|c| c.is_control() && !allowed_control(*c)) {
-        return place.refuse(format!("must not contain the control character U+{:04X}", u32::from(c)));
+        return place.refuse(format!(
+            "must not contain the control character U+{:04X}",
+            u32::from(c)
+        ));
     }
     Some(text)
 }
@@ -178,7 +181,9 @@ mod tests {
     fn read<T>(value: Value, read: impl FnOnce(&mut Place<'_>, Value) -> Option<T>) -> Result<T, String> {
         let mut problems = Problems::default();
         let value = read(&mut Place::root(&mut problems), value);
-        problems.finish(value).map_err(|problem: Problem| problem.flaws()[0].detail.to_string())
+        problems
+            .finish(value)
+            .map_err(|problem: Problem| problem.flaws()[0].detail.to_string())
     }
 
     #[test]
@@ -188,10 +193,22 @@ mod tests {
         assert_eq!(line("äöüß").unwrap_err(), "must have at most 3 characters, not 4");
         assert_eq!(line("").unwrap_err(), "must not be empty");
         assert_eq!(line(" \u{2003}").unwrap_err(), "must not be blank");
-        assert_eq!(line("a\0").unwrap_err(), "must not contain the control character U+0000");
-        assert_eq!(line("a\n").unwrap_err(), "must not contain the control character U+000A");
-        assert_eq!(line("\u{7f}").unwrap_err(), "must not contain the control character U+007F");
-        assert_eq!(line("\u{85}").unwrap_err(), "must not contain the control character U+0085");
+        assert_eq!(
+            line("a\0").unwrap_err(),
+            "must not contain the control character U+0000"
+        );
+        assert_eq!(
+            line("a\n").unwrap_err(),
+            "must not contain the control character U+000A"
+        );
+        assert_eq!(
+            line("\u{7f}").unwrap_err(),
+            "must not contain the control character U+007F"
+        );
+        assert_eq!(
+            line("\u{85}").unwrap_err(),
+            "must not contain the control character U+0085"
+        );
     }
 
     #[test]
@@ -199,21 +216,47 @@ mod tests {
         let text = |value: &str| read(json!(value), |place, value| text(place, value, 20));
         assert_eq!(text("# a\r\n\n\tb").unwrap(), "# a\r\n\n\tb");
         assert_eq!(text("").unwrap(), "");
-        assert_eq!(text("\u{1b}").unwrap_err(), "must not contain the control character U+001B");
+        assert_eq!(
+            text("\u{1b}").unwrap_err(),
+            "must not contain the control character U+001B"
+        );
     }
 
     #[test]
     fn instants_have_an_offset_and_microseconds() {
         let at = |text: &str| read(json!(text), timestamp).map(|at| at.to_rfc3339());
-        assert_eq!(at("2027-05-01T09:30:00+02:00").unwrap(), "2027-05-01T07:30:00+00:00");
-        assert_eq!(at("2027-05-01t09:30:00.1234567z").unwrap(), "2027-05-01T09:30:00.123456+00:00");
+        assert_eq!(
+            at("2027-05-01T09:30:00+02:00").unwrap(),
+            "2027-05-01T07:30:00+00:00"
+        );
+        assert_eq!(
+            at("2027-05-01t09:30:00.1234567z").unwrap(),
+            "2027-05-01T09:30:00.123456+00:00"
+        );
         assert_eq!(at("2016-12-31T23:59:60Z").unwrap(), "2017-01-01T00:00:00+00:00");
-        assert_eq!(at("9999-12-31T23:59:59.999999Z").unwrap(), "9999-12-31T23:59:59.999999+00:00");
-        assert!(at("9999-12-31T23:59:59-01:00").unwrap_err().contains("1970 to 9999"));
+        assert_eq!(
+            at("9999-12-31T23:59:59.999999Z").unwrap(),
+            "9999-12-31T23:59:59.999999+00:00"
+        );
+        assert!(
+            at("9999-12-31T23:59:59-01:00")
+                .unwrap_err()
+                .contains("1970 to 9999")
+        );
         assert!(at("1969-12-31T23:59:59Z").unwrap_err().contains("1970 to 9999"));
         assert!(at("2027-05-01T09:30:00").unwrap_err().contains("has no offset"));
-        for text in ["", "2027-05-01", "2027-05-01 09:30:00Z", "2027-02-30T00:00:00Z", "tomorrow", "1777777777"] {
-            assert!(at(text).unwrap_err().contains("must be an RFC 3339 date-time"), "{text}");
+        for text in [
+            "",
+            "2027-05-01",
+            "2027-05-01 09:30:00Z",
+            "2027-02-30T00:00:00Z",
+            "tomorrow",
+            "1777777777",
+        ] {
+            assert!(
+                at(text).unwrap_err().contains("must be an RFC 3339 date-time"),
+                "{text}"
+            );
         }
     }
 
@@ -221,16 +264,29 @@ mod tests {
     fn a_uuid_has_one_form() {
         let id = |text: &str| read(json!(text), uuid);
         assert!(id("0191b2c3-d4e5-7f60-8a9b-0c1d2e3f4a5b").is_ok());
-        for text in ["", "0191b2c3d4e57f608a9b0c1d2e3f4a5b", "{0191b2c3-d4e5-7f60-8a9b-0c1d2e3f4a5b}"] {
+        for text in [
+            "",
+            "0191b2c3d4e57f608a9b0c1d2e3f4a5b",
+            "{0191b2c3-d4e5-7f60-8a9b-0c1d2e3f4a5b}",
+        ] {
             assert_eq!(id(text).unwrap_err(), "must be a UUID", "{text}");
         }
     }
 
     #[test]
     fn a_value_of_another_type_is_named() {
-        assert_eq!(read(json!(1), string).unwrap_err(), "must be a string, not a number");
-        assert_eq!(read(json!("[]"), |p, v| items(p, v, 2, string)).unwrap_err(), "must be an array, not a string");
-        assert_eq!(read(json!([]), object).unwrap_err(), "must be an object, not an array");
+        assert_eq!(
+            read(json!(1), string).unwrap_err(),
+            "must be a string, not a number"
+        );
+        assert_eq!(
+            read(json!("[]"), |p, v| items(p, v, 2, string)).unwrap_err(),
+            "must be an array, not a string"
+        );
+        assert_eq!(
+            read(json!([]), object).unwrap_err(),
+            "must be an object, not an array"
+        );
         assert_eq!(
             read(json!(["a", "b", "c"]), |p, v| items(p, v, 2, string)).unwrap_err(),
             "must have at most 2 items, not 3"

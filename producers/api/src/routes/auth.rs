@@ -36,13 +36,18 @@ async fn register(State(app): State<App>, JsonObject(body): JsonObject) -> Resul
 
 async fn login(State(app): State<App>, JsonObject(body): JsonObject) -> Result<Response, Problem> {
     let Credentials { email, password } = Credentials::read(body)?;
-    let found = app.database(async move |pool| Ok(accounts::find_by_email(&pool, &email).await?)).await?;
+    let found = app
+        .database(async move |pool| Ok(accounts::find_by_email(&pool, &email).await?))
+        .await?;
     let (user, hash) = found.unzip();
     let right = app.passwords.verify(password, hash).await?;
     // One answer for an unknown address and for a wrong password.
     match user.filter(|_| right) {
         Some(user) => session(&app, StatusCode::OK, &user),
-        None => Err(Problem::new(Kind::WrongCredentials, "No account has this address and this password.")),
+        None => Err(Problem::new(
+            Kind::WrongCredentials,
+            "No account has this address and this password.",
+        )),
     }
 }
 
@@ -56,7 +61,10 @@ fn session(app: &App, status: StatusCode, user: &User) -> Result<Response, Probl
     }
     let session = Session {
         user,
-        access_token: app.tokens.issue(user.id, &user.timezone).map_err(Problem::internal)?,
+        access_token: app
+            .tokens
+            .issue(user.id, &user.timezone)
+            .map_err(Problem::internal)?,
         token_type: "Bearer",
         expires_in: app.tokens.ttl().as_secs(),
     };
@@ -66,6 +74,9 @@ fn session(app: &App, status: StatusCode, user: &User) -> Result<Response, Probl
 }
 
 async fn jwks(State(app): State<App>) -> Response {
-    let cached = [(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"))];
+    let cached = [(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=300"),
+    )];
     (cached, Json(app.tokens.jwks())).into_response()
 }

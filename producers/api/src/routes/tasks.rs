@@ -46,7 +46,11 @@ async fn create(
                     written
                 }
             };
-            if written { Ok(task) } else { Err(Problem::internal(OccurrenceExists)) }
+            if written {
+                Ok(task)
+            } else {
+                Err(Problem::internal(OccurrenceExists))
+            }
         })
         .await?;
     TASKS_CREATED.inc();
@@ -80,7 +84,11 @@ async fn list(
     let more = found.len() > page.limit;
     found.truncate(page.limit);
     let next_cursor = found.last().filter(|_| more).map(|task| extract::cursor(task.id));
-    Ok(Json(List { items: found.iter().map(TaskView::from).collect(), next_cursor }).into_response())
+    Ok(Json(List {
+        items: found.iter().map(TaskView::from).collect(),
+        next_cursor,
+    })
+    .into_response())
 }
 
 async fn read(
@@ -88,8 +96,11 @@ async fn read(
     CurrentUser(user): CurrentUser,
     TaskId(id): TaskId,
 ) -> Result<Response, Problem> {
-    let task = app.database(async move |pool| Ok(db::tasks::get(&pool, user.user_id, id).await?)).await?;
-    task.map(|task| shown(StatusCode::OK, &task)).ok_or_else(Problem::no_such_task)
+    let task = app
+        .database(async move |pool| Ok(db::tasks::get(&pool, user.user_id, id).await?))
+        .await?;
+    task.map(|task| shown(StatusCode::OK, &task))
+        .ok_or_else(Problem::no_such_task)
 }
 
 async fn update(
@@ -111,7 +122,10 @@ async fn delete(
     TaskId(id): TaskId,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    change(&app, user.user_id, id, if_match, |task, now| Ok(Some(tasks::delete(task, now)))).await?;
+    change(&app, user.user_id, id, if_match, |task, now| {
+        Ok(Some(tasks::delete(task, now)))
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -121,7 +135,10 @@ async fn complete(
     TaskId(id): TaskId,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let task = change(&app, user.user_id, id, if_match, |task, now| Ok(tasks::complete(task, now))).await?;
+    let task = change(&app, user.user_id, id, if_match, |task, now| {
+        Ok(tasks::complete(task, now))
+    })
+    .await?;
     Ok(shown(StatusCode::OK, &task))
 }
 
@@ -131,7 +148,10 @@ async fn reopen(
     TaskId(id): TaskId,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let task = change(&app, user.user_id, id, if_match, |task, now| Ok(tasks::reopen(task, now))).await?;
+    let task = change(&app, user.user_id, id, if_match, |task, now| {
+        Ok(tasks::reopen(task, now))
+    })
+    .await?;
     Ok(shown(StatusCode::OK, &task))
 }
 
@@ -146,7 +166,9 @@ async fn change(
 ) -> Result<Task, Problem> {
     app.database(async move |pool| {
         let mut tx = pool.begin().await?;
-        let current = db::tasks::lock(&mut tx, user_id, id).await?.ok_or_else(Problem::no_such_task)?;
+        let current = db::tasks::lock(&mut tx, user_id, id)
+            .await?
+            .ok_or_else(Problem::no_such_task)?;
         if_match.check(current.version)?;
         let Some(change) = decide(&current, schemas::now())? else {
             return Ok(current);

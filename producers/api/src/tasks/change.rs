@@ -30,7 +30,12 @@ pub struct Change {
 
 impl Change {
     fn new(kind: TaskEventKind, task: Task) -> Self {
-        Self { kind, task, series: None, fields: Vec::new() }
+        Self {
+            kind,
+            task,
+            series: None,
+            fields: Vec::new(),
+        }
     }
 
     /// The event that tells of it.
@@ -70,7 +75,10 @@ pub fn create(body: Map<String, Value>, default_zone: &str, now: Timestamp) -> R
     let mut problems = Problems::default();
     let input = TaskInput::read(body, Purpose::Create, &mut problems);
     let (task, series) = merge(input, blank, default_zone, &mut problems);
-    problems.finish(Some(Change { series, ..Change::new(TaskEventKind::Created, task) }))
+    problems.finish(Some(Change {
+        series,
+        ..Change::new(TaskEventKind::Created, task)
+    }))
 }
 
 /// Puts a patch over a task; `None` when it changes nothing.
@@ -91,7 +99,11 @@ pub fn patch(
     }
     let task = next_version(merged, now);
     let fields = differences(current, &task);
-    Ok(Some(Change { series, fields, ..Change::new(TaskEventKind::Updated, task) }))
+    Ok(Some(Change {
+        series,
+        fields,
+        ..Change::new(TaskEventKind::Updated, task)
+    }))
 }
 
 /// Completes a task; `None` when it is completed already.
@@ -123,7 +135,11 @@ pub fn delete(current: &Task, now: Timestamp) -> Change {
 /// The clock of this machine may be behind that of the one that wrote the version before: times of a task only grow.
 fn next_version(task: Task, now: Timestamp) -> Task {
     let updated_at = now.max(task.updated_at + TimeDelta::microseconds(1));
-    Task { version: task.version + 1, updated_at, ..task }
+    Task {
+        version: task.version + 1,
+        updated_at,
+        ..task
+    }
 }
 
 /// What differs, as the API spells names and values. The fields that change with every change are left out.
@@ -138,7 +154,11 @@ fn differences(before: &Task, after: &Task) -> Vec<FieldChange> {
         .filter(|(field, _)| !matches!(field.as_str(), "version" | "updated_at"))
         .filter_map(|(field, new)| {
             let old = before.get(&field)?;
-            (*old != new).then(|| FieldChange { old: Some(old.to_string()), new: Some(new.to_string()), field })
+            (*old != new).then(|| FieldChange {
+                old: Some(old.to_string()),
+                new: Some(new.to_string()),
+                field,
+            })
         })
         .collect()
 }

@@ -73,7 +73,9 @@ impl TaskInput {
         let title = |place: &mut Place<'_>, value| read::line(place, value, MAX_TITLE_CHARS);
         let input = Self {
             title: match purpose {
-                Purpose::Create => fields.required("title", title).map_or(Field::Invalid, Field::Value),
+                Purpose::Create => fields
+                    .required("title", title)
+                    .map_or(Field::Invalid, Field::Value),
                 Purpose::Patch => match fields.take("title", title) {
                     Field::Null => {
                         fields.refuse::<()>("title", "must not be null");
@@ -82,8 +84,9 @@ impl TaskInput {
                     field => field,
                 },
             },
-            description: fields
-                .take("description", |place, value| read::text(place, value, MAX_DESCRIPTION_CHARS)),
+            description: fields.take("description", |place, value| {
+                read::text(place, value, MAX_DESCRIPTION_CHARS)
+            }),
             priority: fields.take("priority", |place, value| {
                 read::choice(place, value, Priority::from_name, "low, medium, high, urgent")
             }),
@@ -118,7 +121,11 @@ fn reminders(place: &mut Place<'_>, value: Value, purpose: Purpose) -> Option<Ve
             Purpose::Create => Field::Absent,
             Purpose::Patch => fields.take("id", |place, value| {
                 let id = read::uuid(place, value)?;
-                if seen.insert(id) { Some(id) } else { place.refuse("stands in the list already") }
+                if seen.insert(id) {
+                    Some(id)
+                } else {
+                    place.refuse("stands in the list already")
+                }
             }),
         };
         let offset = fields.take("offset", |place, value| {
@@ -128,7 +135,9 @@ fn reminders(place: &mut Place<'_>, value: Value, purpose: Purpose) -> Option<Ve
                 Err(error) => place.refuse(error.to_string()),
             }
         });
-        let at = fields.take("at", |place, value| read::timestamp(place, value).map(Trigger::At));
+        let at = fields.take("at", |place, value| {
+            read::timestamp(place, value).map(Trigger::At)
+        });
         let wrong = id.is_invalid() || offset.is_invalid() || at.is_invalid();
         let trigger = match (offset.value(), at.value()) {
             (Some(trigger), None) | (None, Some(trigger)) => Some(trigger),
@@ -136,7 +145,10 @@ fn reminders(place: &mut Place<'_>, value: Value, purpose: Purpose) -> Option<Ve
             _ => fields.refuse_all("must have exactly one of offset and at"),
         };
         fields.finish();
-        (!wrong).then_some(ReminderInput { id: id.value(), trigger: trigger? })
+        (!wrong).then_some(ReminderInput {
+            id: id.value(),
+            trigger: trigger?,
+        })
     })
 }
 

@@ -28,7 +28,10 @@ pub fn merge(
         priority: input.priority.merge(base.priority, Default::default),
         tags: input.tags.merge(base.tags, Vec::new),
         due_at: input.due_at.map(Some).merge(base.due_at, || None),
-        timezone: input.timezone.map(|zone| zone.name().to_owned()).merge(base.timezone, || default_zone.to_owned()),
+        timezone: input
+            .timezone
+            .map(|zone| zone.name().to_owned())
+            .merge(base.timezone, || default_zone.to_owned()),
         ..base
     };
     let zone = match schedule::parse_zone(&merged.timezone) {
@@ -55,7 +58,11 @@ pub fn merge(
         Field::Null => merged.reminders = Vec::new(),
         // Reminders that stay may not fit the new time.
         Field::Absent if comparable && when_given => {
-            let mut flaws = merged.reminders.iter().filter_map(trigger).filter_map(|trigger| firing_flaw(trigger, merged.due_at, zone));
+            let mut flaws = merged
+                .reminders
+                .iter()
+                .filter_map(trigger)
+                .filter_map(|trigger| firing_flaw(trigger, merged.due_at, zone));
             if let Some(flaw) = flaws.next() {
                 problems.add(if due_given { "/due_at" } else { "/timezone" }, flaw.of_due_at());
             }
@@ -85,7 +92,12 @@ pub fn merge(
     if let Err(error) = rule.check(starts_at, zone) {
         problems.add("/recurrence", error.to_string());
     }
-    let series = Series { id: Uuid::now_v7(), rrule: rule.to_string(), starts_at, timezone: zone.name().to_owned() };
+    let series = Series {
+        id: Uuid::now_v7(),
+        rrule: rule.to_string(),
+        starts_at,
+        timezone: zone.name().to_owned(),
+    };
     merged.series_id = Some(series.id);
     merged.occurrence = Some(starts_at);
     merged.recurrence = Some(series.rrule.clone());
@@ -94,16 +106,29 @@ pub fn merge(
 
 /// The reminders to store. One that names its id keeps it; one that names none keeps the id of an equal one, so that the
 /// same patch twice is one change.
-fn keep_ids(asked: Vec<ReminderInput>, before: &[TaskReminder], problems: &mut Problems) -> Vec<TaskReminder> {
+fn keep_ids(
+    asked: Vec<ReminderInput>,
+    before: &[TaskReminder],
+    problems: &mut Problems,
+) -> Vec<TaskReminder> {
     let mut free: Vec<&TaskReminder> = before.iter().collect();
-    for (index, id) in asked.iter().enumerate().filter_map(|(index, reminder)| Some((index, reminder.id?))) {
+    for (index, id) in asked
+        .iter()
+        .enumerate()
+        .filter_map(|(index, reminder)| Some((index, reminder.id?)))
+    {
         match free.iter().position(|reminder| reminder.id == id) {
             Some(position) => drop(free.swap_remove(position)),
-            None => problems.add(format_args!("/reminders/{index}/id"), "is not the id of a reminder of this task"),
+            None => problems.add(
+                format_args!("/reminders/{index}/id"),
+                "is not the id of a reminder of this task",
+            ),
         }
     }
     let mut keep = |trigger| {
-        let position = free.iter().position(|reminder| self::trigger(reminder) == Some(trigger))?;
+        let position = free
+            .iter()
+            .position(|reminder| self::trigger(reminder) == Some(trigger))?;
         Some(free.swap_remove(position).id)
     };
     asked
@@ -111,8 +136,16 @@ fn keep_ids(asked: Vec<ReminderInput>, before: &[TaskReminder], problems: &mut P
         .map(|ReminderInput { id, trigger }| {
             let id = id.or_else(|| keep(trigger)).unwrap_or_else(Uuid::now_v7);
             match trigger {
-                Trigger::Offset(offset) => TaskReminder { id, offset: Some(offset.to_string()), at: None },
-                Trigger::At(at) => TaskReminder { id, offset: None, at: Some(at) },
+                Trigger::Offset(offset) => TaskReminder {
+                    id,
+                    offset: Some(offset.to_string()),
+                    at: None,
+                },
+                Trigger::At(at) => TaskReminder {
+                    id,
+                    offset: None,
+                    at: Some(at),
+                },
             }
         })
         .collect()

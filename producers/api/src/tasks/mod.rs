@@ -8,3 +8,6 @@ pub mod view;
 
 pub use change::{Change, complete, create, delete, patch, reopen};
 pub use input::TaskInput;
+
+#[cfg(test)]
+mod tests;

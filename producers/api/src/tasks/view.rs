@@ -36,7 +36,10 @@ struct ReminderView<'a> {
     id: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_timestamp")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "optional_timestamp"
+    )]
     at: Option<Timestamp>,
 }
 
@@ -55,7 +58,11 @@ impl<'a> From<&'a Task> for TaskView<'a> {
             recurrence: task.recurrence.as_deref(),
             series_id: task.series_id,
             occurrence: task.occurrence,
-            status: if task.completed_at.is_some() { "completed" } else { "open" },
+            status: if task.completed_at.is_some() {
+                "completed"
+            } else {
+                "open"
+            },
             created_at: task.created_at,
             updated_at: task.updated_at,
             completed_at: task.completed_at,
@@ -65,7 +72,11 @@ impl<'a> From<&'a Task> for TaskView<'a> {
 
 impl<'a> From<&'a TaskReminder> for ReminderView<'a> {
     fn from(reminder: &'a TaskReminder) -> Self {
-        Self { id: reminder.id, offset: reminder.offset.as_deref(), at: reminder.at }
+        Self {
+            id: reminder.id,
+            offset: reminder.offset.as_deref(),
+            at: reminder.at,
+        }
     }
 }
 

@@ -1,0 +1,115 @@
+//! Task events arm, re-arm and cancel reminders.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use kafka::{HandleError, Handler};
+use schemas::{Encoded, Event, Head, Reminder, ReminderEvent, ReminderEventKind, TaskEvent, Timestamp};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::alarm::Alarm;
+use crate::plan::{Change, plan};
+use crate::reminders::{self, Write};
+use crate::metrics;
+
+/// The handler.
+#[derive(Debug)]
+pub(crate) struct Arming {
+    alarm: Arc<Alarm>,
+    /// The earliest time that the open transaction arms something for.
+    earliest: Option<Timestamp>,
+}
+
+impl Arming {
+    pub(crate) fn new(alarm: Arc<Alarm>) -> Self {
+        Self { alarm, earliest: None }
+    }
+}
+
+impl Handler for Arming {
+    async fn handle(&mut self, tx: &mut PgConnection, events: Vec<Event>) -> Result<(), HandleError> {
+        self.earliest = None;
+        let mut events: Vec<TaskEvent> = events
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::Task(event) => Some(event),
+                Event::Reminder(_) | Event::Notification(_) => None,
+            })
+            .collect();
+        // Round by round, each task once a round: whether a reminder is late or was already past when it was set depends
+        // on when it was set, so no event of a task may be left out for a later one.
+        while !events.is_empty() {
+            let mut seen = HashSet::new();
+            let (round, rest) = events.into_iter().partition(|event| seen.insert(event.task.id));
+            self.apply(tx, round).await?;
+            events = rest;
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        if let Some(earliest) = self.earliest.take() {
+            self.alarm.armed(earliest);
+        }
+    }
+}
+
+impl Arming {
+    /// Applies events of as many different tasks.
+    async fn apply(&mut self, tx: &mut PgConnection, events: Vec<TaskEvent>) -> Result<(), HandleError> {
+        let user_ids: Vec<Uuid> = events.iter().map(|event| event.user_id).collect();
+        let tasks: Vec<_> = events.iter().map(|event| &event.task).collect();
+        let newer: HashSet<Uuid> = reminders::keep_newest(tx, &user_ids, &tasks).await?.into_iter().collect();
+        let events: Vec<&TaskEvent> = events.iter().filter(|event| newer.contains(&event.task.id)).collect();
+        let user_ids: Vec<Uuid> = events.iter().map(|event| event.user_id).collect();
+        let task_ids: Vec<Uuid> = events.iter().map(|event| event.task.id).collect();
+        let known = reminders::lock(tx, &user_ids, &task_ids).await?;
+
+        let mut writes = Vec::new();
+        let mut news: Vec<Encoded> = Vec::new();
+        for event in events {
+            let task = &event.task;
+            let known = known.get(&task.id).map_or(&[][..], Vec::as_slice);
+            let changes = plan(task, event.occurred_at, known).map_err(|error| HandleError::Invalid(error.0))?;
+            for change in changes {
+                let (kind, id, fire_at, cancelled) = match change {
+                    Change::Arm { id, fire_at } => (ReminderEventKind::Scheduled, id, fire_at, None),
+                    Change::Cancel { id, fire_at, reason } => {
+                        (ReminderEventKind::Cancelled, id, fire_at, Some(reason))
+                    }
+                };
+                let reminder = Reminder {
+                    id,
+                    fire_at,
+                    fired_at: None,
+                    snoozed_until: None,
+                    reason: cancelled.map(str::to_owned),
+                };
+                let head = Head::new(event.user_id, event.actor, event.occurred_at);
+                let said = Event::from(ReminderEvent::new(kind, head, reminder, task.clone()));
+                news.push(said.encode("reminder-scanner").map_err(|error| HandleError::Invalid(error.to_string()))?);
+                writes.push(Write {
+                    user_id: event.user_id,
+                    task_id: task.id,
+                    id,
+                    fire_at,
+                    priority: task.priority,
+                    cancelled,
+                });
+                if cancelled.is_none() {
+                    self.earliest = Some(self.earliest.map_or(fire_at, |earliest| earliest.min(fire_at)));
+                }
+            }
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        reminders::write(tx, &writes).await?;
+        db::outbox::insert(tx, &news).await?;
+        let cancelled = writes.iter().filter(|write| write.cancelled.is_some()).count();
+        metrics::CANCELLED.inc_by(cancelled as u64);
+        metrics::SCHEDULED.inc_by((writes.len() - cancelled) as u64);
+        Ok(())
+    }
+}

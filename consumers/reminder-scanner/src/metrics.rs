@@ -1,0 +1,21 @@
+use std::sync::LazyLock;
+
+use prometheus::{Histogram, IntCounter};
+use service::metrics;
+
+pub(crate) static SCHEDULED: LazyLock<IntCounter> =
+    LazyLock::new(|| metrics::counter("reminders_scheduled_total", "Reminders armed, or armed anew for another time"));
+
+pub(crate) static CANCELLED: LazyLock<IntCounter> =
+    LazyLock::new(|| metrics::counter("reminders_cancelled_total", "Armed reminders that will not ring"));
+
+pub(crate) static FIRED: LazyLock<IntCounter> =
+    LazyLock::new(|| metrics::counter("reminders_fired_total", "Reminders that rang"));
+
+pub(crate) static FIRING_LAG_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
+    metrics::histogram(
+        "reminder_firing_lag_seconds",
+        "How late reminders rang, by the database's clock",
+        metrics::LATENCY_BUCKETS_SECONDS,
+    )
+});

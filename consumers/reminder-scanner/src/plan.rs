@@ -1,0 +1,259 @@
+//! Which reminders of a task are to ring, and when: policy, without I/O.
+
+use schedule::{Offset, Trigger, Tz};
+use schemas::{Task, TaskReminder, Timestamp};
+use uuid::Uuid;
+
+/// A reminder as the scanner holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its identity.
+    pub id: Uuid,
+    /// Whether it is waiting to ring. If not, it has rung or was cancelled.
+    pub armed: bool,
+    /// When it is, or was, due to fire.
+    pub fire_at: Timestamp,
+}
+
+/// What a change of the task does to one of its reminders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is to ring then.
+    Arm {
+        /// Which.
+        id: Uuid,
+        /// When.
+        fire_at: Timestamp,
+    },
+    /// It was to ring then and will not.
+    Cancel {
+        /// Which.
+        id: Uuid,
+        /// When it would have been.
+        fire_at: Timestamp,
+        /// Why: `completed`, `deleted`, `rescheduled` or `removed`.
+        reason: &'static str,
+    },
+}
+
+/// A reminder says something that cannot be computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incomputable(pub String);
+
+/// What follows for the reminders of `task`, changed at `changed_at`, where `known` is what the scanner holds of them.
+///
+/// A reminder is armed if its time is after the change: "a day before" on a task due in an hour does not ring at once. One
+/// that is armed for the same time stays armed even if that time has passed: then it is late, not unwanted.
+///
+/// # Errors
+/// When a zone or an offset cannot be read. The API refuses both, so no other writer should have let them pass.
+pub fn plan(task: &Task, changed_at: Timestamp, known: &[Known]) -> Result<Vec<Change>, Incomputable> {
+    let over = match (task.deleted_at, task.completed_at) {
+        (Some(_), _) => Some("deleted"),
+        (None, Some(_)) => Some("completed"),
+        (None, None) => None,
+    };
+    let zone = schedule::parse_zone(&task.timezone).map_err(|error| Incomputable(error.to_string()))?;
+    let mut changes = Vec::new();
+    for reminder in &task.reminders {
+        let before = known.iter().find(|k| k.id == reminder.id);
+        let armed = before.filter(|k| k.armed);
+        let wanted = if over.is_none() { fire_at(reminder, task.due_at, zone)? } else { None };
+        match (armed, wanted) {
+            (Some(armed), Some(fire_at)) if armed.fire_at == fire_at => {}
+            (_, Some(fire_at)) if fire_at > changed_at => {
+                changes.push(Change::Arm { id: reminder.id, fire_at });
+            }
+            (Some(armed), _) => changes.push(Change::Cancel {
+                id: armed.id,
+                fire_at: armed.fire_at,
+                reason: over.unwrap_or("rescheduled"),
+            }),
+            (None, _) => {}
+        }
+    }
+    changes.extend(
+        known.iter().filter(|k| k.armed && task.reminders.iter().all(|r| r.id != k.id)).map(|k| Change::Cancel {
+            id: k.id,
+            fire_at: k.fire_at,
+            reason: over.unwrap_or("removed"),
+        }),
+    );
+    Ok(changes)
+}
+
+/// When a reminder is to ring; `None` for one that is relative to a due time which the task does not have.
+fn fire_at(reminder: &TaskReminder, due_at: Option<Timestamp>, zone: Tz) -> Result<Option<Timestamp>, Incomputable> {
+    let trigger = match (&reminder.offset, reminder.at) {
+        (Some(offset), _) => {
+            Trigger::Offset(Offset::parse(offset).map_err(|error| Incomputable(error.to_string()))?)
+        }
+        (None, Some(at)) => Trigger::At(at),
+        (None, None) => return Ok(None),
+    };
+    Ok(trigger.fire_at(due_at, zone))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use proptest::prelude::*;
+    use schemas::Priority;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn task(reminders: Vec<TaskReminder>) -> Task {
+        let created_at = at("2026-03-27T08:00:00Z");
+        Task {
+            id: Uuid::from_u128(1),
+            version: 1,
+            title: "t".to_owned(),
+            description: None,
+            priority: Priority::Medium,
+            tags: Vec::new(),
+            due_at: Some(at("2026-03-29T10:00:00Z")),
+            timezone: "Europe/Berlin".to_owned(),
+            reminders,
+            series_id: None,
+            occurrence: None,
+            recurrence: None,
+            created_at,
+            updated_at: created_at,
+            completed_at: None,
+            deleted_at: None,
+        }
+    }
+
+    fn relative(id: u128, offset: &str) -> TaskReminder {
+        TaskReminder { id: Uuid::from_u128(id), offset: Some(offset.to_owned()), at: None }
+    }
+
+    fn absolute(id: u128, instant: Timestamp) -> TaskReminder {
+        TaskReminder { id: Uuid::from_u128(id), offset: None, at: Some(instant) }
+    }
+
+    fn known(id: u128, armed: bool, fire_at: Timestamp) -> Known {
+        Known { id: Uuid::from_u128(id), armed, fire_at }
+    }
+
+    #[test]
+    fn a_day_before_keeps_the_wall_clock_over_daylight_saving_and_24_hours_before_do_not() {
+        // Berlin goes to summer time on 2026-03-29: 12:00 is 10:00Z that day and was 11:00Z the day before.
+        let task = task(vec![relative(1, "-P1D"), relative(2, "-PT24H")]);
+        let changes = plan(&task, task.created_at, &[]).unwrap();
+        assert_eq!(
+            changes,
+            [
+                Change::Arm { id: Uuid::from_u128(1), fire_at: at("2026-03-28T11:00:00Z") },
+                Change::Arm { id: Uuid::from_u128(2), fire_at: at("2026-03-28T10:00:00Z") },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reminder_whose_time_was_past_when_it_was_set_does_not_ring() {
+        let task = task(vec![relative(1, "-P7D")]);
+        assert_eq!(plan(&task, task.created_at, &[]).unwrap(), []);
+    }
+
+    #[test]
+    fn an_armed_reminder_that_fell_due_before_the_change_was_seen_stays_armed() {
+        let due = at("2026-03-27T08:00:01Z");
+        let task = task(vec![absolute(1, due)]);
+        let later = due + TimeDelta::seconds(1);
+        assert_eq!(plan(&task, later, &[known(1, true, due)]).unwrap(), []);
+    }
+
+    #[test]
+    fn one_that_rang_does_not_ring_again_when_the_title_changes() {
+        let due = at("2026-03-27T08:00:01Z");
+        let task = task(vec![absolute(1, due)]);
+        let later = due + TimeDelta::seconds(1);
+        assert_eq!(plan(&task, later, &[known(1, false, due)]).unwrap(), []);
+    }
+
+    #[test]
+    fn moving_the_due_date_arms_again_and_into_the_past_cancels() {
+        let mut task = task(vec![relative(1, "-PT1H")]);
+        let old = at("2026-03-29T09:00:00Z");
+        task.due_at = Some(at("2026-04-02T10:00:00Z"));
+        let new = at("2026-04-02T09:00:00Z");
+        for before in [known(1, true, old), known(1, false, old)] {
+            let changes = plan(&task, task.created_at, &[before]).unwrap();
+            assert_eq!(changes, [Change::Arm { id: Uuid::from_u128(1), fire_at: new }]);
+        }
+        task.due_at = Some(at("2020-01-01T00:00:00Z"));
+        assert_eq!(
+            plan(&task, task.created_at, &[known(1, true, old)]).unwrap(),
+            [Change::Cancel { id: Uuid::from_u128(1), fire_at: old, reason: "rescheduled" }]
+        );
+    }
+
+    #[test]
+    fn completing_deleting_and_removing_cancel_and_reopening_arms_again() {
+        let due = at("2026-03-29T09:00:00Z");
+        let open = task(vec![relative(1, "-PT1H")]);
+        let completed = Task { completed_at: Some(open.created_at), ..open.clone() };
+        let deleted = Task { deleted_at: Some(open.created_at), ..completed.clone() };
+        let removed = Task { reminders: Vec::new(), ..open.clone() };
+        for (task, reason) in [(&completed, "completed"), (&deleted, "deleted"), (&removed, "removed")] {
+            assert_eq!(
+                plan(task, task.created_at, &[known(1, true, due)]).unwrap(),
+                [Change::Cancel { id: Uuid::from_u128(1), fire_at: due, reason }]
+            );
+            assert_eq!(plan(task, task.created_at, &[known(1, false, due)]).unwrap(), []);
+        }
+        assert_eq!(
+            plan(&open, open.created_at, &[known(1, false, due)]).unwrap(),
+            [Change::Arm { id: Uuid::from_u128(1), fire_at: due }]
+        );
+    }
+
+    #[test]
+    fn without_a_due_date_relative_reminders_are_cancelled_and_absolute_ones_stay() {
+        let due = at("2026-03-29T09:00:00Z");
+        let mut task = task(vec![relative(1, "-PT1H"), absolute(2, due)]);
+        task.due_at = None;
+        assert_eq!(
+            plan(&task, task.created_at, &[known(1, true, due), known(2, true, due)]).unwrap(),
+            [Change::Cancel { id: Uuid::from_u128(1), fire_at: due, reason: "rescheduled" }]
+        );
+    }
+
+    #[test]
+    fn a_zone_or_an_offset_that_cannot_be_read_is_an_error_and_not_a_guess() {
+        let mut nowhere = task(vec![relative(1, "-PT1H")]);
+        nowhere.timezone = "Mars/Olympus".to_owned();
+        assert!(plan(&nowhere, nowhere.created_at, &[]).is_err());
+        let task = task(vec![relative(1, "soon")]);
+        assert!(plan(&task, task.created_at, &[]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn planning_again_after_applying_a_plan_changes_nothing(
+            offsets in prop::collection::vec(-200_000_i64..200_000, 0..6),
+            armed in prop::collection::vec((any::<bool>(), -200_000_i64..200_000), 0..6),
+        ) {
+            let now = at("2026-03-27T08:00:00Z");
+            let reminders = (1..).zip(&offsets).map(|(id, s)| absolute(id, now + TimeDelta::seconds(*s))).collect();
+            let mut known: Vec<Known> =
+                (1..).zip(&armed).map(|(id, (armed, s))| known(id, *armed, now + TimeDelta::seconds(*s))).collect();
+            let task = task(reminders);
+            for change in plan(&task, now, &known).unwrap() {
+                let (id, armed, fire_at) = match change {
+                    Change::Arm { id, fire_at } => (id, true, fire_at),
+                    Change::Cancel { id, fire_at, .. } => (id, false, fire_at),
+                };
+                prop_assert!(!armed || fire_at > now, "armed for the past");
+                known.retain(|k| k.id != id);
+                known.push(Known { id, armed, fire_at });
+            }
+            prop_assert_eq!(plan(&task, now, &known).unwrap(), []);
+        }
+    }
+}
