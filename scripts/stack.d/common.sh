@@ -179,11 +179,12 @@ start_time() {
   printf '%s' "${20}"
 }
 
-# The pid of a part, if the process that we started still lives: same number, same start, same boot of the machine.
+# The pid of a part, if the process that we started still lives: same number, same start, same boot of the machine, and
+# started from here (a copy of the checkout has a copy of this file).
 part_pid() {
-  local pid='' start='' boot=''
-  { read -r pid start boot <"$RUN/$1.pid"; } 2>/dev/null || return 1
-  [ -n "$boot" ] && [ "$boot" = "$(</proc/sys/kernel/random/boot_id)" ] || return 1
+  local pid='' start='' boot='' file=''
+  { read -r pid start boot file <"$RUN/$1.pid"; } 2>/dev/null || return 1
+  [ "$file" = "$RUN/$1.pid" ] && [ "$boot" = "$(</proc/sys/kernel/random/boot_id)" ] || return 1
   [ "$(start_time "$pid")" = "$start" ] || return 1
   printf '%s' "$pid"
 }
@@ -194,7 +195,7 @@ marked_pids() {
   local file pid
   for file in $(
     grep -lzsxF "$MARK#$1" /proc/[0-9]*/environ || true
-    if [ "$1" = postgres ] && [ -d "$STACK/postgres/data" ]; then
+    if [ "$1" = postgres ] && [ -d "$STACK/postgres/data" ] && [ "$(postgres_data_owner)" = "$STACK" ]; then
       find -L /proc/[0-9]*/cwd -maxdepth 0 -samefile "$STACK/postgres/data" 2>/dev/null || true
     fi
   ); do

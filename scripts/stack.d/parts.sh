@@ -15,23 +15,43 @@ as_postgres() {
   fi
 }
 
+# The stack that the data belong to: data behind a link say so themselves.
+postgres_data_owner() {
+  if [ -L "$STACK/postgres" ]; then
+    cat "$(readlink "$STACK/postgres")/belongs-to" 2>/dev/null || true
+  else
+    printf '%s' "$STACK"
+  fi
+}
+
 # The data lie in the stack's folder if Postgres can get there; a checkout below /root or another closed folder has
 # them in /var/lib/carillon-stack, and a link to it.
 make_postgres_home() {
-  local home=$STACK/postgres
+  local home=$STACK/postgres outside owner
+  owner=$(postgres_data_owner)
+  if [ -d "$home" ] && [ "$owner" != "$STACK" ]; then
+    # The checkout was moved, and its data are still its own; or copied, and they are the other's.
+    outside=$(readlink "$home")
+    if [ "$(readlink "$owner/postgres")" = "$outside" ]; then
+      rm "$home"
+    else
+      printf '%s\n' "$STACK" >"$outside/belongs-to"
+    fi
+  fi
   if [ -d "$home" ]; then
     as_postgres test -w "$(readlink -f "$home")/." ||
-      die "the user postgres cannot reach $(readlink -f "$home") any more. Open the folders above it (chmod a+x), or: scripts/stack down --purge"
+      die "the user postgres cannot reach $(readlink -f "$home") any more.
+       Open the folders above it (chmod a+x), or: scripts/stack down --purge"
     return 0
   fi
-  rm -f "$home"
+  rm -rf "$home" "$home.new"
   if [ "$(id -u)" -ne 0 ]; then
     mkdir "$home"
   elif as_postgres test -x "$STACK/."; then
-    mkdir "$home"
-    chown postgres: "$home"
+    mkdir "$home.new"
+    chown postgres: "$home.new"
+    mv "$home.new" "$home"
   else
-    local outside
     outside=/var/lib/carillon-stack/$STACK_NAME-$(printf '%s' "$STACK" | sha256sum | cut -c1-16)
     mkdir -p "$outside"
     chmod 755 "${outside%/*}"
@@ -50,7 +70,7 @@ purge_postgres_home() {
   outside=$(readlink "$STACK/postgres")
   case $outside in
     /var/lib/carillon-stack/?*)
-      if [ "$(cat "$outside/belongs-to" 2>/dev/null)" = "$STACK" ]; then
+      if [ "$(postgres_data_owner)" = "$STACK" ]; then
         rm -rf "$outside"
       fi
       ;;

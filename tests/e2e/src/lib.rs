@@ -1,1 +1,51 @@
-//! Stub.
+//! The whole platform as processes that can be killed: a database and topics of their own on the real parts of the stack,
+//! and every service's real binary. `scripts/test` builds the binaries first.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot be set up should fail at once"
+)]
+
+mod client;
+mod ledger;
+mod platform;
+mod service;
+
+pub use client::{Client, Created};
+pub use ledger::{Ledger, Mails};
+pub use platform::Platform;
+pub use service::Service;
+
+/// Every service, in the order of the way an event goes.
+pub const SERVICES: [&str; 6] = [
+    "api",
+    "outbox-relay",
+    "reminder-scanner",
+    "email-sender",
+    "recurrence-generator",
+    "audit-sink",
+];
+
+/// A generator of random choices whose seed is printed, and can be given again by `E2E_SEED`.
+///
+/// # Panics
+/// When `E2E_SEED` is no number.
+#[must_use]
+pub fn seeded() -> rand::rngs::StdRng {
+    use rand::SeedableRng;
+    let seed = match std::env::var("E2E_SEED") {
+        Ok(seed) => seed.parse().expect("E2E_SEED is a number"),
+        Err(_) => rand::random(),
+    };
+    say(&format!("E2E_SEED={seed}"));
+    rand::rngs::StdRng::seed_from_u64(seed)
+}
+
+/// A line of the test's story.
+#[expect(
+    clippy::print_stdout,
+    reason = "what a long test does and measures is read by people"
+)]
+pub fn say(line: &str) {
+    println!("{line}");
+}

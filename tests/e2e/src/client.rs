@@ -1,0 +1,126 @@
+//! What a person's client does: it tries again while the API is away.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use support::PATIENCE;
+use uuid::Uuid;
+
+/// A person's client.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: Option<String>,
+    /// How often the API was away, or said so, before it answered.
+    refusals: u64,
+}
+
+/// A task that the API said it created.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// Identity of the task.
+    pub id: Uuid,
+    /// Identities of its reminders.
+    pub reminders: Vec<Uuid>,
+    /// Its series, if it recurs.
+    pub series: Option<Uuid>,
+}
+
+impl Client {
+    pub(crate) fn new(base: String) -> Self {
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(20))
+            .build()
+            .unwrap();
+        Self {
+            http,
+            base,
+            token: None,
+            refusals: 0,
+        }
+    }
+
+    /// Registers a person and acts as them from then on.
+    pub async fn register(mut self, email: &str) -> Self {
+        let body = json!({"email": email, "password": "correct horse battery", "name": "Ada Lovelace",
+                          "timezone": "Europe/Berlin"});
+        let (_, answer) = self.send(Method::POST, "/api/auth/register", Some(body)).await;
+        self.token = Some(
+            answer["access_token"]
+                .as_str()
+                .expect("an access token")
+                .to_owned(),
+        );
+        self
+    }
+
+    /// Creates a task.
+    pub async fn create(&mut self, task: Value) -> Created {
+        let (_, answer) = self.send(Method::POST, "/api/tasks", Some(task)).await;
+        let id = |value: &Value| value.as_str().and_then(|id| id.parse().ok());
+        Created {
+            id: id(&answer["id"]).expect("an id"),
+            reminders: answer["reminders"]
+                .as_array()
+                .map(|reminders| reminders.iter().filter_map(|r| id(&r["id"])).collect())
+                .unwrap_or_default(),
+            series: id(&answer["series_id"]),
+        }
+    }
+
+    /// Completes a task.
+    pub async fn complete(&mut self, id: Uuid) {
+        self.send(Method::POST, &format!("/api/tasks/{id}/complete"), None)
+            .await;
+    }
+
+    /// How often the API was away, or said so, before it answered.
+    #[must_use]
+    pub fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
+    /// Sends until the API takes it. It may be away (killed), or say 503 with Retry-After (Postgres is away): nothing else.
+    async fn send(&mut self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let started = Instant::now();
+        loop {
+            let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token);
+            }
+            if let Some(body) = &body {
+                request = request.json(body);
+            }
+            match request.send().await {
+                Ok(answer) if answer.status().is_success() => {
+                    let status = answer.status();
+                    if let Ok(body) = answer.json().await {
+                        return (status, body);
+                    }
+                }
+                Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                    assert!(
+                        answer.headers().contains_key("retry-after"),
+                        "a 503 says when to come back"
+                    );
+                }
+                Ok(answer) => {
+                    let status = answer.status();
+                    panic!(
+                        "{method} {path}: {status} {}",
+                        answer.text().await.unwrap_or_default()
+                    );
+                }
+                Err(_) => {}
+            }
+            self.refusals += 1;
+            assert!(
+                started.elapsed() < 2 * PATIENCE,
+                "{method} {path}: the API does not come back"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The independent checker: what the tables, the audit trail and the received mail say afterwards.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sqlx::PgPool;
+use support::{Database, stack};
+use uuid::Uuid;
+
+/// What is under way, and must come to its end.
+const UNSETTLED: [(&str, &str); 6] = [
+    (
+        "tasks whose last change the scanner has not seen",
+        "select count(*) from tasks.tasks t where not exists (
+             select from reminders.tasks s where s.task_id = t.id and s.version = t.version)",
+    ),
+    (
+        "reminders to fire",
+        "select count(*) from reminders.reminders where state = 'armed' and fire_at < now() + interval '1 hour'",
+    ),
+    (
+        "firings without a delivery",
+        "select (select count(*) from reminders.reminders where state = 'fired') - (select count(*) from delivery.deliveries)",
+    ),
+    ("deliveries to send", "select count(*) from delivery.deliveries where state = 'pending'"),
+    (
+        "completed instances without a next one",
+        "select count(*) from tasks.tasks t where series_id is not null and completed_at is not null and not exists (
+             select from tasks.tasks n where n.series_id = t.series_id and n.occurrence > t.occurrence)",
+    ),
+    (
+        "events that the audit trail does not have",
+        "select count(*) from outbox.events o
+         where not exists (select from audit.events a where a.event_id = o.event_id)",
+    ),
+];
+
+/// Looks into everything, as the owner.
+#[derive(Debug)]
+pub struct Ledger {
+    pool: PgPool,
+}
+
+/// The mails that people received.
+#[derive(Debug, Default)]
+pub struct Mails {
+    /// How often each Message-ID came.
+    pub by_message_id: HashMap<String, u64>,
+}
+
+impl Mails {
+    /// Mails that came again: the server had taken one, and its answer was lost.
+    #[must_use]
+    pub fn duplicates(&self) -> u64 {
+        self.by_message_id.values().map(|count| count - 1).sum()
+    }
+}
+
+impl Ledger {
+    /// A checker of that platform's database.
+    #[must_use]
+    pub fn new(database: &Database) -> Self {
+        Self {
+            pool: database.admin().clone(),
+        }
+    }
+
+    /// A number that a query gives.
+    ///
+    /// # Panics
+    /// When the query fails.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Waits until everything that is due has come to its end: every change seen, every due reminder fired and mailed,
+    /// every next instance made, every event in the audit trail.
+    ///
+    /// # Panics
+    /// When it has not within `patience`.
+    pub async fn settled(&self, patience: Duration) {
+        let mut waiting = String::new();
+        let settled = within_quietly(patience, async || {
+            waiting.clear();
+            for (what, sql) in UNSETTLED {
+                let count = self.count(sql).await;
+                if count > 0 {
+                    waiting.push_str(&format!("{count} {what}; "));
+                }
+            }
+            waiting.is_empty()
+        })
+        .await;
+        assert!(settled, "after {patience:?} there are still {waiting}");
+    }
+
+    /// Asserts what holds whatever happened meanwhile.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn check(&self) {
+        for (what, sql) in [
+            (
+                "events in the audit trail that nobody wrote",
+                "select count(*) from audit.events a
+                 where not exists (select from outbox.events o where o.event_id = a.event_id)",
+            ),
+            (
+                "events that are more than once in the audit trail",
+                "select count(*) from (select from audit.events group by event_id having count(*) > 1) twice",
+            ),
+            (
+                "firings that were announced more than once",
+                "select count(*) from (
+                     select from audit.events where event_type = 'com.carillon.reminder.fired.v1'
+                     group by payload #>> '{reminder,id}', payload #>> '{reminder,fire_at}' having count(*) > 1) twice",
+            ),
+            (
+                "reminders that fired early",
+                "select count(*) from audit.events where event_type = 'com.carillon.reminder.fired.v1'
+                   and (payload #>> '{reminder,fired_at}')::bigint < (payload #>> '{reminder,fire_at}')::bigint",
+            ),
+            ("marks without their time", "select count(*) from reminders.reminders where state = 'fired' and fired_at < fire_at"),
+            (
+                "fired reminders whose event is missing",
+                "select count(*) from reminders.reminders r where state = 'fired' and not exists (
+                     select from audit.events a where a.event_type = 'com.carillon.reminder.fired.v1'
+                       and a.payload #>> '{reminder,id}' = r.id::text)",
+            ),
+            (
+                "occurrences that exist twice",
+                "select count(*) from (select from tasks.tasks where series_id is not null
+                                       group by series_id, occurrence having count(*) > 1) twice",
+            ),
+            (
+                "tasks whose versions have gaps or doubles in the audit trail",
+                "select count(*) from (
+                     select from audit.events where topic = 'task-events' and event_type like 'com.carillon.task.%'
+                     group by payload #>> '{task,id}'
+                     having count(*) <> max((payload #>> '{task,version}')::bigint)) broken",
+            ),
+            (
+                "deliveries that were sent without their receipt, or the other way round",
+                "select count(*) from delivery.deliveries d
+                 where (d.state = 'sent') <> exists (
+                     select from audit.events a where a.event_type = 'com.carillon.notification.sent.v1'
+                       and a.payload #>> '{notification,id}' = d.id::text)",
+            ),
+            ("dead letters", "select count(*) from audit.events where event_type in ('dead_letter', 'undecodable')"),
+        ] {
+            assert_eq!(self.count(sql).await, 0, "{what}");
+        }
+    }
+
+    /// How often the reminder has fired.
+    ///
+    /// # Panics
+    /// When the query fails.
+    pub async fn firings(&self, reminder: Uuid) -> i64 {
+        sqlx::query_scalar(
+            "select count(*) from audit.events
+             where event_type = 'com.carillon.reminder.fired.v1' and payload #>> '{reminder,id}' = $1::text",
+        )
+        .bind(reminder)
+        .fetch_one(&self.pool)
+        .await
+        .unwrap()
+    }
+
+    /// The mails to these addresses.
+    ///
+    /// # Panics
+    /// When the mail catcher does not answer.
+    pub async fn mails(&self, addresses: &[String]) -> Mails {
+        let mut mails = Mails::default();
+        for address in addresses {
+            let url = format!("{}/api/messages?to={address}", stack("MAIL_INBOX_URL"));
+            let messages: Vec<Value> = reqwest::get(url).await.unwrap().json().await.unwrap();
+            for message in messages {
+                let id = message["message_id"].as_str().unwrap_or_default().to_owned();
+                *mails.by_message_id.entry(id).or_default() += 1;
+            }
+        }
+        mails
+    }
+}
+
+/// Polls until `probe` says yes; whether it did in time.
+async fn within_quietly(patience: Duration, mut probe: impl AsyncFnMut() -> bool) -> bool {
+    let started = Instant::now();
+    while !probe().await {
+        if started.elapsed() > patience {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    true
+}

@@ -1,0 +1,139 @@
+//! All services against a database and topics of their own.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use support::{Database, Topics, stack};
+
+use crate::{Client, SERVICES, Service};
+
+/// The platform.
+#[derive(Debug)]
+pub struct Platform {
+    database: Database,
+    topics: Topics,
+    services: Vec<Service>,
+}
+
+impl Platform {
+    /// Starts every service and waits until all are ready.
+    ///
+    /// # Panics
+    /// When one does not get ready.
+    pub async fn start() -> Self {
+        let database = Database::create().await;
+        let topics = Topics::create().await;
+        let logs = log_folder(database.name());
+        let mut services: Vec<Service> = SERVICES
+            .into_iter()
+            .map(|name| {
+                Service::new(
+                    name,
+                    environment(name, &database, &topics),
+                    logs.join(format!("{name}.log")),
+                )
+            })
+            .collect();
+        crate::say(&format!("logs: {}", logs.display()));
+        for service in &mut services {
+            service.start();
+        }
+        for service in &mut services {
+            service.ready().await;
+        }
+        Self {
+            database,
+            topics,
+            services,
+        }
+    }
+
+    /// Its database.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Its topics.
+    #[must_use]
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// A service of it.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    pub fn service(&mut self, name: &str) -> &mut Service {
+        self.services
+            .iter_mut()
+            .find(|service| service.name() == name)
+            .expect("a service of that name")
+    }
+
+    /// Its services.
+    pub fn services(&mut self) -> &mut [Service] {
+        &mut self.services
+    }
+
+    /// A client of its API.
+    pub fn client(&mut self) -> Client {
+        Client::new(self.service("api").url())
+    }
+}
+
+/// Calls `scripts/stack` for the stack that the tests run on: `stop kafka`, `start kafka`.
+///
+/// # Panics
+/// When it fails.
+pub(crate) fn run_stack(arguments: &[&str]) {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts/stack");
+    let status = Command::new(script).args(arguments).status().unwrap();
+    assert!(status.success(), "scripts/stack {arguments:?} failed");
+}
+
+impl Platform {
+    /// Stops a part of the stack: `kafka`, `registry`, `postgres` or `mail`.
+    pub fn stop_part(&self, part: &str) {
+        run_stack(&["stop", part]);
+    }
+
+    /// Starts it again and waits until it answers.
+    pub fn start_part(&self, part: &str) {
+        run_stack(&["start", part]);
+    }
+}
+
+fn log_folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../.stack/e2e-logs")
+        .join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.canonicalize().unwrap()
+}
+
+fn environment(service: &str, database: &Database, topics: &Topics) -> Vec<(String, String)> {
+    let mut environment = vec![
+        ("DATABASE_URL", database.url(service)),
+        ("KAFKA_BOOTSTRAP_SERVERS", stack("KAFKA_BOOTSTRAP_SERVERS")),
+        ("KAFKA_TOPIC_PREFIX", topics.config().topic_prefix),
+        // The least that a broker with default settings takes: a killed consumer's partitions are free sooner.
+        ("KAFKA_SESSION_TIMEOUT_MS", "6000".to_owned()),
+        ("SCHEMA_REGISTRY_URL", stack("SCHEMA_REGISTRY_URL")),
+        ("RUST_LOG", "info".to_owned()),
+    ];
+    match service {
+        "api" => environment.push(("JWT_PRIVATE_KEY_FILE", stack("JWT_PRIVATE_KEY_FILE"))),
+        "email-sender" => environment.extend([
+            ("SMTP_HOST", stack("SMTP_HOST")),
+            ("SMTP_PORT", stack("SMTP_PORT")),
+            ("SMTP_TLS", "off".to_owned()),
+            ("SMTP_FROM_EMAIL", "carillon@example.org".to_owned()),
+        ]),
+        _ => {}
+    }
+    environment
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
