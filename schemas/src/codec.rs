@@ -5,9 +5,10 @@ use std::sync::{LazyLock, Once};
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
-use serde::de::{DeserializeOwned, Deserializer, Visitor};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::tolerant::Tolerant;
 use crate::{
     Event, InvariantError, NotificationEvent, NotificationEventKind, ReminderEvent, ReminderEventKind,
     TaskEvent, TaskEventKind, cloudevents, topics,
@@ -369,7 +370,7 @@ fn read<T: DeserializeOwned>(schema: &WriterSchema, body: &[u8]) -> Result<T, De
         .build()
         .map_err(|e| DecodeError::Body(Box::new(e)))?;
     let mut rest = body;
-    let AnyRecord(value) = reader
+    let Tolerant(value) = reader
         .read_deser(&mut rest)
         .map_err(|e| DecodeError::Body(Box::new(e)))?;
     // apache-avro ignores what is left; for us it means that the bytes are not what they claim.
@@ -377,34 +378,5 @@ fn read<T: DeserializeOwned>(schema: &WriterSchema, body: &[u8]) -> Result<T, De
         Ok(value)
     } else {
         Err(DecodeError::TrailingBytes(rest.len()))
-    }
-}
-
-/// Reads `T` from a record of any name: apache-avro compares a struct's serde name with the record's, and one of our
-/// structs stands for several records. Asking for a map lifts the comparison.
-struct AnyRecord<T>(T);
-
-impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for AnyRecord<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        T::deserialize(AsMap(deserializer)).map(Self)
-    }
-}
-
-struct AsMap<D>(D);
-
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for AsMap<D> {
-    type Error = D::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        self.0.deserialize_map(visitor)
-    }
-
-    fn is_human_readable(&self) -> bool {
-        self.0.is_human_readable()
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
-        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }

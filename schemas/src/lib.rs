@@ -7,6 +7,7 @@ mod event;
 mod notification;
 mod reminder;
 mod task;
+mod tolerant;
 pub mod topics;
 
 pub use cloudevents::{CE_HEADERS, CONTENT_TYPE};

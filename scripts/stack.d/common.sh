@@ -103,18 +103,15 @@ port_taken() {
 }
 
 port_holder() { # says in words who listens there, as far as we may know
-  local hex inode link
+  local hex inode link=''
   printf -v hex '%04X' "$1"
   inode=$(awk -v h=":$hex" '$4 == "0A" && $2 ~ h "$" { print $10; exit }' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
-  for link in /proc/[0-9]*/fd/*; do
-    if [ "$(readlink "$link" 2>/dev/null)" = "socket:[$inode]" ]; then
-      local pid=${link#/proc/}
-      pid=${pid%%/*}
-      printf 'process %s, %s' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | cut -c1-60)"
-      return 0
-    fi
-  done
-  printf 'a process of another user'
+  link=$(find /proc/[0-9]*/fd -maxdepth 1 -lname "socket:\\[$inode\\]" -print -quit 2>/dev/null || true)
+  if [[ $link =~ ^/proc/([0-9]+)/ ]]; then
+    printf 'process %s, %s' "${BASH_REMATCH[1]}" "$(tr '\0' ' ' <"/proc/${BASH_REMATCH[1]}/cmdline" 2>/dev/null | cut -c1-60)"
+  else
+    printf 'a process of another user'
+  fi
 }
 
 base_is_free() {

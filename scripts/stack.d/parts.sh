@@ -82,7 +82,7 @@ start_postgres() {
   make_postgres_home
   home=$(readlink -f "$STACK/postgres")
   if [ ! -d "$home/data" ]; then
-    # A session of its own: a Ctrl-C is for the script, this goes on to its end.
+    # Out of reach of a Ctrl-C, which is for the script: this goes on to its end.
     rm -rf "$home/data.new"
     secret POSTGRES_PASSWORD >"$home/password"
     [ "$(id -u)" -ne 0 ] || chown postgres: "$home/password"

@@ -75,7 +75,9 @@ impl Inbox {
     /// When the database does not answer or refuses.
     pub async fn sweep(self, pool: &PgPool) -> Result<u64, sqlx::Error> {
         let oldest_ms = (chrono::Utc::now() - RETENTION).timestamp_millis();
-        let Ok(oldest_ms) = u128::try_from(oldest_ms) else { return Ok(0) };
+        let Ok(oldest_ms) = u128::try_from(oldest_ms) else {
+            return Ok(0);
+        };
         let done = sqlx::query(AssertSqlSafe(format!(
             "delete from {0} where event_id in (select event_id from {0} where event_id < $1 order by event_id limit {BITE})",
             self.0

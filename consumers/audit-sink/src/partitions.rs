@@ -128,6 +128,11 @@ pub async fn ensure(pool: &PgPool, day: NaiveDate) -> Result<bool, sqlx::Error> 
 pub async fn drop_before(pool: &PgPool, day: NaiveDate) -> Result<Vec<String>, sqlx::Error> {
     let mut tx = pool.begin().await?;
     wait_briefly(&mut tx).await?;
+    // The lock that `ensure_partitions` takes: of two sinks that drop at once the second would find a partition listed
+    // that the first has dropped, and fail.
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('audit.ensure_partitions', 0))")
+        .execute(&mut *tx)
+        .await?;
     let dropped = sqlx::query_scalar("select audit.drop_partitions($1)")
         .bind(day)
         .fetch_all(&mut *tx)

@@ -38,7 +38,10 @@ pub struct Circuit {
 impl Circuit {
     /// Nothing is known yet: it begins with a probe.
     pub fn new(now: Instant) -> Self {
-        Self { state: State::Open { until: now }, pauses: Backoff::new(PAUSES.0, PAUSES.1) }
+        Self {
+            state: State::Open { until: now },
+            pauses: Backoff::new(PAUSES.0, PAUSES.1),
+        }
     }
 
     /// What may be done.
@@ -75,7 +78,9 @@ impl Circuit {
             State::Open { .. } => false,
             State::Closed | State::Trial => true,
         };
-        self.state = State::Open { until: now + self.pauses.next_delay() };
+        self.state = State::Open {
+            until: now + self.pauses.next_delay(),
+        };
         news
     }
 }
@@ -113,7 +118,9 @@ mod tests {
         let mut longest = Duration::ZERO;
         for _ in 0..50 {
             circuit.unavailable(now);
-            let Permit::Wait(pause) = circuit.permit(now) else { panic!("a pause is due") };
+            let Permit::Wait(pause) = circuit.permit(now) else {
+                panic!("a pause is due")
+            };
             longest = longest.max(pause);
             now += pause;
             circuit.probed();

@@ -77,7 +77,11 @@ impl SmtpConfig {
         let host = env.required::<String>("SMTP_HOST");
         let tls = env.one_of(
             "SMTP_TLS",
-            &[("off", Tls::Off), ("starttls", Tls::Starttls), ("tls", Tls::Implicit)],
+            &[
+                ("off", Tls::Off),
+                ("starttls", Tls::Starttls),
+                ("tls", Tls::Implicit),
+            ],
             Tls::Starttls,
         );
         let default_port = match tls {
@@ -153,13 +157,23 @@ impl MailConfig {
         let domain = env.optional::<String>("SMTP_MESSAGE_ID_DOMAIN");
         let template_dir = env.optional::<PathBuf>("SMTP_TEMPLATE_DIR");
         if let Some(Some(domain)) = &domain
-            && !domain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')
+            && !domain
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')
         {
-            env.reject("SMTP_MESSAGE_ID_DOMAIN", "must be a domain name: letters, digits, dots and hyphens");
+            env.reject(
+                "SMTP_MESSAGE_ID_DOMAIN",
+                "must be a domain name: letters, digits, dots and hyphens",
+            );
         }
         let from_email = from_email?;
         let message_id_domain = domain?.unwrap_or_else(|| from_email.domain().to_owned());
-        Some(Self { from_email, from_name: from_name?, message_id_domain, template_dir: template_dir? })
+        Some(Self {
+            from_email,
+            from_name: from_name?,
+            message_id_domain,
+            template_dir: template_dir?,
+        })
     }
 }
 
@@ -180,7 +194,11 @@ pub struct DeliveryConfig {
 impl DeliveryConfig {
     fn from_env(env: &mut Env) -> Option<Self> {
         let hour = Duration::from_hours(1);
-        let lease = env.duration_seconds("EMAIL_LEASE_SECONDS", Duration::from_mins(3), Duration::from_secs(5)..=24 * hour);
+        let lease = env.duration_seconds(
+            "EMAIL_LEASE_SECONDS",
+            Duration::from_mins(3),
+            Duration::from_secs(5)..=24 * hour,
+        );
         let deadline_hours = env.within("EMAIL_DEADLINE_HOURS", 24, 1..=24 * 30);
         let least = Duration::from_millis(10);
         let retry_min = env.duration_ms("EMAIL_RETRY_MIN_MS", Duration::from_secs(15), least..=24 * hour);
@@ -266,12 +284,22 @@ mod tests {
     fn the_port_follows_the_kind_of_tls() {
         assert_eq!(load(&[("SMTP_TLS", "off")]).unwrap().smtp.port, 25);
         assert_eq!(load(&[("SMTP_TLS", "tls")]).unwrap().smtp.port, 465);
-        assert_eq!(load(&[("SMTP_TLS", "tls"), ("SMTP_PORT", "2525")]).unwrap().smtp.port, 2525);
+        assert_eq!(
+            load(&[("SMTP_TLS", "tls"), ("SMTP_PORT", "2525")])
+                .unwrap()
+                .smtp
+                .port,
+            2525
+        );
     }
 
     #[test]
     fn credentials_do_not_travel_in_the_clear() {
-        let credentials = [("SMTP_TLS", "off"), ("SMTP_USERNAME", "u"), ("SMTP_PASSWORD", "hush")];
+        let credentials = [
+            ("SMTP_TLS", "off"),
+            ("SMTP_USERNAME", "u"),
+            ("SMTP_PASSWORD", "hush"),
+        ];
         let problems = load(&credentials).unwrap_err();
         assert!(problems.starts_with("SMTP_USERNAME would be sent"), "{problems}");
         assert!(!problems.contains("hush"));
@@ -282,14 +310,25 @@ mod tests {
 
     #[test]
     fn half_of_the_credentials_is_a_problem() {
-        assert!(load(&[("SMTP_USERNAME", "u")]).unwrap_err().contains("SMTP_PASSWORD is missing"));
-        assert!(load(&[("SMTP_PASSWORD", "p")]).unwrap_err().contains("SMTP_USERNAME is missing"));
+        assert!(
+            load(&[("SMTP_USERNAME", "u")])
+                .unwrap_err()
+                .contains("SMTP_PASSWORD is missing")
+        );
+        assert!(
+            load(&[("SMTP_PASSWORD", "p")])
+                .unwrap_err()
+                .contains("SMTP_USERNAME is missing")
+        );
     }
 
     #[test]
     fn a_lease_shorter_than_sending_may_take_is_refused() {
         let problems = load(&[("SMTP_TIMEOUT_MS", "20000")]).unwrap_err();
-        assert!(problems.contains("EMAIL_LEASE_SECONDS must be at least 245"), "{problems}");
+        assert!(
+            problems.contains("EMAIL_LEASE_SECONDS must be at least 245"),
+            "{problems}"
+        );
         load(&[("SMTP_TIMEOUT_MS", "20000"), ("EMAIL_LEASE_SECONDS", "245")]).unwrap();
     }
 

@@ -7,7 +7,9 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use schemas::{Actor, Event, Head, Notification, NotificationEvent, NotificationEventKind, ReminderEvent, Timestamp};
+use schemas::{
+    Actor, Event, Head, Notification, NotificationEvent, NotificationEventKind, ReminderEvent, Timestamp,
+};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
@@ -115,7 +117,11 @@ pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<C
 fn from_row(row: &PgRow, claimed: Instant) -> Result<Claim, sqlx::Error> {
     let email: Option<String> = row.try_get("email")?;
     let recipient = match email {
-        Some(email) => Some(Recipient { email, name: row.try_get("name")?, timezone: row.try_get("timezone")? }),
+        Some(email) => Some(Recipient {
+            email,
+            name: row.try_get("name")?,
+            timezone: row.try_get("timezone")?,
+        }),
         None => None,
     };
     let Json(task) = row.try_get("task")?;
@@ -238,13 +244,18 @@ pub async fn record(pool: &PgPool, outcomes: &[Outcome]) -> Result<Vec<Recorded>
     for row in &rows {
         let number: i64 = row.try_get("n")?;
         let index = usize::try_from(number - 1).unwrap_or(usize::MAX);
-        let Some(outcome) = outcomes.get(index) else { continue };
+        let Some(outcome) = outcomes.get(index) else {
+            continue;
+        };
         let finished_at: Option<DateTime<Utc>> = row.try_get("finished_at")?;
         let took: Option<f64> = row.try_get("took")?;
         if let Some(event) = finished_at.and_then(|at| event(outcome, row.get("attempts"), at)) {
             events.push(event.encode(SOURCE)?);
         }
-        recorded.push(Recorded { index, took: took.map(since) });
+        recorded.push(Recorded {
+            index,
+            took: took.map(since),
+        });
     }
     db::outbox::insert(&mut tx, &events).await?;
     tx.commit().await?;
@@ -320,9 +331,15 @@ mod tests {
         let (user, reminder) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let at = DateTime::from_timestamp_micros(1_795_000_000_000_001).unwrap();
         // Written out: it must be the same in every version, for a replay must not make new mails of old ones.
-        assert_eq!(id(user, reminder, at).to_string(), "PINNED");
+        assert_eq!(
+            id(user, reminder, at).to_string(),
+            "958ffcec-4687-585e-990a-a964abd898ba"
+        );
         assert_ne!(id(user, reminder, at), id(Uuid::from_u128(3), reminder, at));
         assert_ne!(id(user, reminder, at), id(user, Uuid::from_u128(3), at));
-        assert_ne!(id(user, reminder, at), id(user, reminder, at + Duration::from_micros(1)));
+        assert_ne!(
+            id(user, reminder, at),
+            id(user, reminder, at + Duration::from_micros(1))
+        );
     }
 }

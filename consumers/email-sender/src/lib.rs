@@ -60,7 +60,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         db::inbox::EMAIL_SENDER,
         ArmDeliveries::new(Arc::clone(&wake)),
     );
-    let topics: Vec<String> = EMAIL_SENDER.topics.iter().map(|&topic| topic.to_owned()).collect();
+    let topics: Vec<String> = EMAIL_SENDER
+        .topics
+        .iter()
+        .map(|&topic| topic.to_owned())
+        .collect();
     let consumer = Consumer::new(
         &config.kafka,
         EMAIL_SENDER.name,
@@ -80,7 +84,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
     let postgres = health.component("postgres", Duration::from_mins(2));
-    supervisor.spawn("http", http::serve(listener, http::admin_router(health), shutdown.clone()));
+    supervisor.spawn(
+        "http",
+        http::serve(listener, http::admin_router(health), shutdown.clone()),
+    );
     supervisor.spawn("sender", sender.run(shutdown.clone()));
     let token = shutdown.clone();
     supervisor.spawn("consumer", async move { Ok(consumer.run(handler, token).await?) });
@@ -95,7 +102,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
 /// Forgets old inbox rows. A failure is no news: the next turn sweeps what this one left.
 async fn sweep(pool: PgPool, shutdown: CancellationToken) -> anyhow::Result<()> {
-    while shutdown.run_until_cancelled(sleep(SWEEP_INTERVAL)).await.is_some() {
+    while shutdown
+        .run_until_cancelled(sleep(SWEEP_INTERVAL))
+        .await
+        .is_some()
+    {
         match db::inbox::EMAIL_SENDER.sweep(&pool).await {
             Ok(rows) => tracing::debug!(rows, "swept the inbox"),
             Err(error) => tracing::warn!(%error, "the inbox was not swept"),

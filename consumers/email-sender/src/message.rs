@@ -68,7 +68,13 @@ impl Writer {
             from: mailbox(&config.from_name, config.from_email.clone()),
             message_id_domain: config.message_id_domain.clone(),
         };
-        writer.build("Sample", mailbox("Ada", config.from_email.clone()), "sample", "Sample", "Sample")?;
+        writer.build(
+            "Sample",
+            mailbox("Ada", config.from_email.clone()),
+            "sample",
+            "Sample",
+            "Sample",
+        )?;
         Ok(writer)
     }
 
@@ -96,7 +102,12 @@ impl Writer {
         let subject = plain_line(&content.subject, MAX_SUBJECT_CHARS);
         let to = mailbox(&recipient.name, address.clone());
         let bytes = self.build(&subject, to, &message_id, &content.text, &content.html)?;
-        Ok(Mail { from: self.from.email.clone(), to: address, message_id, bytes })
+        Ok(Mail {
+            from: self.from.email.clone(),
+            to: address,
+            message_id,
+            bytes,
+        })
     }
 
     fn build(
@@ -147,7 +158,9 @@ impl Header for AutoSubmitted {
 
 fn address(email: &str) -> Option<Address> {
     // The parser is not all that stands between an address and the SMTP dialogue.
-    let plain = !email.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>'));
+    let plain = !email
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>'));
     email.parse().ok().filter(|_| plain)
 }
 
@@ -159,12 +172,18 @@ fn mailbox(name: &str, address: Address) -> Mailbox {
 /// A text as one line of at most so many characters: without control characters, without those that turn the direction
 /// of writing, without anything that reads as an encoded word (RFC 2047).
 pub fn plain_line(text: &str, max_chars: usize) -> String {
-    let words: Vec<&str> =
-        text.split(|c: char| c.is_whitespace() || is_invisible(c)).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = text
+        .split(|c: char| c.is_whitespace() || is_invisible(c))
+        .filter(|word| !word.is_empty())
+        .collect();
     let line = words.join(" ").replace("=?", "= ?");
     match line.char_indices().nth(max_chars) {
         None => line,
-        Some(_) => line.chars().take(max_chars.saturating_sub(1)).chain(['…']).collect(),
+        Some(_) => line
+            .chars()
+            .take(max_chars.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
     }
 }
 
@@ -180,7 +199,8 @@ fn body(text: &str) -> String {
 }
 
 fn is_invisible(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
 }
 
 #[cfg(test)]

@@ -20,7 +20,10 @@ pub static DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
     metrics::histogram_vec(
         "notification_delivery_duration_seconds",
         "From the ringing of the reminder to the acceptance of its notification.",
-        &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0],
+        &[
+            0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0,
+            86400.0,
+        ],
         &["channel"],
     )
 });

@@ -38,7 +38,9 @@ impl Recorder {
         let mut batch: Vec<Finished> = Vec::with_capacity(BATCH);
         while finished.recv_many(&mut batch, BATCH).await > 0 {
             let (outcomes, places): (Vec<Outcome>, Vec<OwnedSemaphorePermit>) = batch.drain(..).unzip();
-            let Some(recorded) = self.record(&outcomes).await? else { return Ok(()) };
+            let Some(recorded) = self.record(&outcomes).await? else {
+                return Ok(());
+            };
             self.behind.store(false, Ordering::Release);
             tell(&outcomes, &recorded);
             drop(places);
@@ -60,7 +62,11 @@ impl Recorder {
             if !self.behind.swap(true, Ordering::AcqRel) {
                 tracing::warn!(%error, outcomes = outcomes.len(), "outcomes cannot be recorded; they wait for Postgres");
             }
-            let given_up = self.hard_stop.run_until_cancelled(tokio::time::sleep(pauses.next_delay())).await.is_none();
+            let given_up = self
+                .hard_stop
+                .run_until_cancelled(tokio::time::sleep(pauses.next_delay()))
+                .await
+                .is_none();
             let late = outcomes
                 .iter()
                 .filter(|o| matches!(o.verdict, Verdict::Sent { .. }))
@@ -69,7 +75,10 @@ impl Recorder {
             metrics::UNRECORDED.inc_by(late.saturating_sub(counted) as u64);
             counted = counted.max(late);
             if given_up {
-                tracing::error!(sent = late, "stopping with outcomes that are not recorded; these mails may go out again");
+                tracing::error!(
+                    sent = late,
+                    "stopping with outcomes that are not recorded; these mails may go out again"
+                );
                 return Ok(None);
             }
         }
@@ -79,11 +88,15 @@ impl Recorder {
 /// Metrics and logs of what is written down.
 fn tell(outcomes: &[Outcome], recorded: &[Recorded]) {
     for Recorded { index, took } in recorded {
-        let Some(Outcome { claim, verdict }) = outcomes.get(*index) else { continue };
+        let Some(Outcome { claim, verdict }) = outcomes.get(*index) else {
+            continue;
+        };
         let status = match verdict {
             Verdict::Sent { .. } => {
                 if let Some(took) = took {
-                    metrics::DURATION.with_label_values(&[CHANNEL]).observe(took.as_secs_f64());
+                    metrics::DURATION
+                        .with_label_values(&[CHANNEL])
+                        .observe(took.as_secs_f64());
                 }
                 tracing::debug!(delivery.id = %claim.id, task.id = %claim.task_id, attempt = claim.attempt, "sent");
                 "sent"

@@ -12,7 +12,10 @@ use crate::DeliveryConfig;
 pub fn delay(config: &DeliveryConfig, attempt: i32, age: Duration, jitter: f64) -> Option<Duration> {
     let left = config.deadline.checked_sub(age).filter(|left| !left.is_zero())?;
     let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(0).min(31);
-    let ceiling = config.retry_min.saturating_mul(1 << doublings).min(config.retry_max);
+    let ceiling = config
+        .retry_min
+        .saturating_mul(1 << doublings)
+        .min(config.retry_max);
     Some(ceiling.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0).min(left))
 }
 
@@ -28,13 +31,20 @@ mod tests {
     };
 
     fn seconds(attempt: i32, jitter: f64) -> f64 {
-        delay(&CONFIG, attempt, Duration::ZERO, jitter).unwrap().as_secs_f64()
+        delay(&CONFIG, attempt, Duration::ZERO, jitter)
+            .unwrap()
+            .as_secs_f64()
     }
 
     #[test]
     fn the_ceiling_doubles_up_to_the_maximum() {
         let ceilings: Vec<f64> = (1..=10).map(|attempt| seconds(attempt, 1.0)).collect();
-        assert_eq!(ceilings, [15.0, 30.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1800.0, 1800.0, 1800.0]);
+        assert_eq!(
+            ceilings,
+            [
+                15.0, 30.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1800.0, 1800.0, 1800.0
+            ]
+        );
     }
 
     #[test]
@@ -56,7 +66,10 @@ mod tests {
     fn no_number_of_attempts_overflows() {
         for attempt in [i32::MIN, -1, 0, 1, 32, 33, i32::MAX] {
             let delay = delay(&CONFIG, attempt, Duration::ZERO, 1.0).unwrap();
-            assert!((CONFIG.retry_min..=CONFIG.retry_max).contains(&delay), "{attempt}: {delay:?}");
+            assert!(
+                (CONFIG.retry_min..=CONFIG.retry_max).contains(&delay),
+                "{attempt}: {delay:?}"
+            );
         }
     }
 }

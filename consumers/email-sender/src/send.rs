@@ -90,7 +90,14 @@ impl Sender {
         let send_budget = smtp.config().send_budget();
         let circuit = Mutex::new(Circuit::new(Instant::now()));
         Self {
-            shared: Arc::new(Shared { smtp, writer, config, send_budget, circuit, component }),
+            shared: Arc::new(Shared {
+                smtp,
+                writer,
+                config,
+                send_budget,
+                circuit,
+                component,
+            }),
             pool,
             wake,
             places: Arc::new(Semaphore::new(capacity)),
@@ -132,7 +139,11 @@ impl Sender {
         }
     }
 
-    async fn send(&self, outcomes: mpsc::Sender<Finished>, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    async fn send(
+        &self,
+        outcomes: mpsc::Sender<Finished>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
         let mut sends = JoinSet::new();
         // Whether to claim without asking first whether anything is due.
         let mut expect = true;
@@ -197,7 +208,9 @@ impl Sender {
             // Half of the places, so that claims are not taken one by one.
             Permit::All => (self.capacity.div_ceil(2), self.capacity),
         };
-        let Ok(room) = u32::try_from(room) else { return Ok(Next::SleepSoundly(TICK)) };
+        let Ok(room) = u32::try_from(room) else {
+            return Ok(Next::SleepSoundly(TICK));
+        };
         // Only this loop takes places, so those that are free now stay free.
         match timeout(TICK, self.places.acquire_many(room)).await {
             Ok(_) if !self.behind.load(Ordering::Acquire) => {}
@@ -220,10 +233,22 @@ impl Sender {
         // A full claim means that there is more. After an empty one the question is when there will be: ask that first.
         let asked = !std::mem::replace(expect, claims.len() == limit);
         for claim in claims {
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { break };
-            sends.spawn(deliver(Arc::clone(&self.shared), claim, place, outcomes.clone(), shutdown.clone()));
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                break;
+            };
+            sends.spawn(deliver(
+                Arc::clone(&self.shared),
+                claim,
+                place,
+                outcomes.clone(),
+                shutdown.clone(),
+            ));
         }
-        Ok(if nothing && asked { Next::Sleep(CONTENDED) } else { Next::Turn })
+        Ok(if nothing && asked {
+            Next::Sleep(CONTENDED)
+        } else {
+            Next::Turn
+        })
     }
 }
 
@@ -278,12 +303,15 @@ impl Shared {
                 self.circuit().answered();
                 self.component.ready();
             }
-            Err(SendError::Unavailable(reason) | SendError::Transient { reason, .. }) => self.unavailable(reason),
+            Err(SendError::Unavailable(reason) | SendError::Transient { reason, .. }) => {
+                self.unavailable(reason)
+            }
         }
     }
 
     fn unavailable(&self, reason: &str) {
-        self.component.not_ready(format!("the SMTP server does not answer as it should: {reason}"));
+        self.component
+            .not_ready(format!("the SMTP server does not answer as it should: {reason}"));
         if self.circuit().unavailable(Instant::now()) {
             tracing::warn!(reason, "the SMTP server is not available; deliveries wait");
         }
@@ -297,7 +325,11 @@ impl Shared {
                 self.component.ready();
                 tracing::info!("the SMTP server answers");
             }
-            Err(SendError::Unavailable(reason) | SendError::Transient { reason, .. } | SendError::Permanent(reason)) => {
+            Err(
+                SendError::Unavailable(reason)
+                | SendError::Transient { reason, .. }
+                | SendError::Permanent(reason),
+            ) => {
                 self.unavailable(&reason);
             }
         }
@@ -306,10 +338,15 @@ impl Shared {
     /// What the result means for the delivery.
     fn judge(&self, claim: &Claim, mail: Mail, result: Result<(), SendError>) -> Verdict {
         match result {
-            Ok(()) => Verdict::Sent { message_id: mail.message_id, at: Instant::now() },
+            Ok(()) => Verdict::Sent {
+                message_id: mail.message_id,
+                at: Instant::now(),
+            },
             Err(SendError::Permanent(reason)) => Verdict::Failed(reason),
             Err(SendError::Unavailable(_)) => Verdict::GivenBack,
-            Err(SendError::Transient { reason, ambiguous, .. }) => {
+            Err(SendError::Transient {
+                reason, ambiguous, ..
+            }) => {
                 if ambiguous {
                     metrics::AMBIGUOUS.inc();
                 }

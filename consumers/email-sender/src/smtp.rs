@@ -103,8 +103,10 @@ impl Smtp {
             Tls::Starttls | Tls::Implicit => {
                 let mut parameters = TlsParameters::builder(config.host.clone());
                 if let Some(path) = &config.ca_file {
-                    let pem = std::fs::read(path).with_context(|| format!("SMTP_CA_FILE {}", path.display()))?;
-                    let certificate = Certificate::from_pem(&pem).context("SMTP_CA_FILE holds no PEM certificate")?;
+                    let pem =
+                        std::fs::read(path).with_context(|| format!("SMTP_CA_FILE {}", path.display()))?;
+                    let certificate =
+                        Certificate::from_pem(&pem).context("SMTP_CA_FILE holds no PEM certificate")?;
                     parameters = parameters.add_root_certificate(certificate);
                 }
                 Some(parameters.build_rustls()?)
@@ -127,7 +129,10 @@ impl Smtp {
     /// Waits for leave to use a connection.
     pub async fn turn(&self) -> Turn<'_> {
         // Nobody closes the semaphore.
-        Turn { smtp: self, _permit: self.turns.acquire().await.ok() }
+        Turn {
+            smtp: self,
+            _permit: self.turns.acquire().await.ok(),
+        }
     }
 
     /// Closes connections that nobody needs, or all of them.
@@ -135,7 +140,10 @@ impl Smtp {
         let closing: Vec<Idle> = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             // The front is the oldest.
-            let count = idle.iter().take_while(|i| all || i.since.elapsed() >= IDLE_LIMIT).count();
+            let count = idle
+                .iter()
+                .take_while(|i| all || i.since.elapsed() >= IDLE_LIMIT)
+                .count();
             idle.drain(..count).collect()
         };
         futures::future::join_all(closing.into_iter().map(|mut idle| async move {
@@ -152,7 +160,10 @@ impl Smtp {
 
     fn put_idle(&self, connection: AsyncSmtpConnection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.push(Idle { connection, since: Instant::now() });
+        idle.push(Idle {
+            connection,
+            since: Instant::now(),
+        });
     }
 
     /// A new connection, encrypted and authenticated as configured.
@@ -178,7 +189,9 @@ impl Smtp {
         let peer = stream.peer_addr()?;
         let mut connection = match (config.tls, &self.tls) {
             (Tls::Implicit, Some(tls)) => {
-                let stream = encrypted(stream, tls.clone()).await.map_err(because("the TLS handshake failed"))?;
+                let stream = encrypted(stream, tls.clone())
+                    .await
+                    .map_err(because("the TLS handshake failed"))?;
                 self.greet(Wire::new(stream, peer)).await?
             }
             (Tls::Starttls, Some(tls)) => {
@@ -187,7 +200,10 @@ impl Smtp {
                     connection.can_starttls(),
                     "the server does not offer STARTTLS, and SMTP_TLS=starttls sends nothing without it"
                 );
-                connection.starttls(tls.clone(), &self.hello).await.map_err(because("STARTTLS failed"))?;
+                connection
+                    .starttls(tls.clone(), &self.hello)
+                    .await
+                    .map_err(because("STARTTLS failed"))?;
                 connection
             }
             _ => self.greet(Wire::new(stream, peer)).await?,
@@ -197,7 +213,9 @@ impl Smtp {
             connection
                 .auth(DEFAULT_MECHANISMS, &credentials)
                 .await
-                .map_err(because("the server does not accept SMTP_USERNAME and SMTP_PASSWORD"))?;
+                .map_err(because(
+                    "the server does not accept SMTP_USERNAME and SMTP_PASSWORD",
+                ))?;
         }
         Ok(connection)
     }
@@ -215,14 +233,22 @@ impl Smtp {
         from: &Address,
         international: bool,
     ) -> Result<(), Failure> {
-        let parameters = if international { vec![MailParameter::SmtpUtfEight] } else { Vec::new() };
+        let parameters = if international {
+            vec![MailParameter::SmtpUtfEight]
+        } else {
+            Vec::new()
+        };
         let command = MailFrom::new(Some(from.clone()), parameters);
         self.ask(Stage::Sender, connection.command(command)).await
     }
 
     /// The dialogue from the recipient on.
     async fn finish(&self, connection: &mut AsyncSmtpConnection, mail: &Mail) -> Result<(), Failure> {
-        self.ask(Stage::Recipient, connection.command(Rcpt::new(mail.to.clone(), Vec::new()))).await?;
+        self.ask(
+            Stage::Recipient,
+            connection.command(Rcpt::new(mail.to.clone(), Vec::new())),
+        )
+        .await?;
         // Anything but 3yz, and the lines of the mail would be taken for commands.
         let go_ahead = timeout(self.config.timeout, connection.command(Data)).await;
         check(Stage::Recipient, Severity::PositiveIntermediate, go_ahead)?;
@@ -242,7 +268,11 @@ impl Smtp {
         at: Stage,
         command: impl Future<Output = Result<Response, lettre::transport::smtp::Error>>,
     ) -> Result<(), Failure> {
-        check(at, Severity::PositiveCompletion, timeout(self.config.timeout, command).await)
+        check(
+            at,
+            Severity::PositiveCompletion,
+            timeout(self.config.timeout, command).await,
+        )
     }
 
     /// Puts a connection back that is between two mails, after clearing what the last one left if asked to.
@@ -264,7 +294,10 @@ impl Turn<'_> {
             return Ok(());
         }
         let mut connection = self.smtp.connect().await?;
-        self.smtp.begin(&mut connection, from, false).await.map_err(|failure| unavailable(&failure))?;
+        self.smtp
+            .begin(&mut connection, from, false)
+            .await
+            .map_err(|failure| unavailable(&failure))?;
         self.smtp.put_back(connection, true).await;
         Ok(())
     }
@@ -286,15 +319,25 @@ impl Turn<'_> {
                 return Err(error);
             }
         };
-        self.smtp.begin(&mut connection, &mail.from, international).await.map_err(|failure| unavailable(&failure))?;
+        self.smtp
+            .begin(&mut connection, &mail.from, international)
+            .await
+            .map_err(|failure| unavailable(&failure))?;
         let result = self.smtp.finish(&mut connection, mail).await;
         self.settle(connection, mail, result).await
     }
 
     /// `None` when the connection is to blame, or may be.
-    async fn try_pooled(&self, connection: &mut AsyncSmtpConnection, mail: &Mail) -> Option<Result<(), Failure>> {
+    async fn try_pooled(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        mail: &Mail,
+    ) -> Option<Result<(), Failure>> {
         let international = international(connection, mail).ok()?;
-        self.smtp.begin(connection, &mail.from, international).await.ok()?;
+        self.smtp
+            .begin(connection, &mail.from, international)
+            .await
+            .ok()?;
         match self.smtp.finish(connection, mail).await {
             Err(failure) if failure.lost() && failure.at == Stage::Recipient => None,
             result => Some(result),
@@ -314,14 +357,24 @@ impl Turn<'_> {
         };
         if failure.lost() {
             let ambiguous = failure.at == Stage::Answer && failure.code.is_none();
-            return Err(SendError::Transient { reason: failure.reason, answered: false, ambiguous });
+            return Err(SendError::Transient {
+                reason: failure.reason,
+                answered: false,
+                ambiguous,
+            });
         }
-        self.smtp.put_back(connection, failure.at == Stage::Recipient).await;
+        self.smtp
+            .put_back(connection, failure.at == Stage::Recipient)
+            .await;
         let reason = without_address(&failure.reason, &mail.to);
         Err(match failure.code {
             Some(code) if ABOUT_US.contains(&code) => SendError::Unavailable(reason),
             Some(500..) => SendError::Permanent(reason),
-            _ => SendError::Transient { reason, answered: true, ambiguous: false },
+            _ => SendError::Transient {
+                reason,
+                answered: true,
+                ambiguous: false,
+            },
         })
     }
 }
@@ -341,7 +394,9 @@ fn international(connection: &AsyncSmtpConnection, mail: &Mail) -> Result<bool, 
     if connection.server_info().supports_feature(Extension::SmtpUtfEight) {
         return Ok(true);
     }
-    Err(SendError::Permanent("the server takes no addresses beyond ASCII (SMTPUTF8)".to_owned()))
+    Err(SendError::Permanent(
+        "the server takes no addresses beyond ASCII (SMTPUTF8)".to_owned(),
+    ))
 }
 
 /// Sorts an answer, its absence included. One of a `wanted` kind is good.
@@ -354,10 +409,20 @@ fn check(
         Ok(Ok(response)) if response.code().severity == wanted => return Ok(()),
         // We and the server are not at the same place of the dialogue any more.
         Ok(Ok(response)) => {
-            return Err(Failure { reason: format!("unexpected answer {}", response.code()), code: None, at });
+            return Err(Failure {
+                reason: format!("unexpected answer {}", response.code()),
+                code: None,
+                at,
+            });
         }
         Ok(Err(error)) => error,
-        Err(_) => return Err(Failure { reason: "the answer did not come in time".to_owned(), code: None, at }),
+        Err(_) => {
+            return Err(Failure {
+                reason: "the answer did not come in time".to_owned(),
+                code: None,
+                at,
+            });
+        }
     };
     let code = error.status().map(u16::from);
     let text = std::error::Error::source(&error).map(ToString::to_string);
@@ -366,7 +431,11 @@ fn check(
         (Some(code), None) => code.to_string(),
         (None, _) => format!("the connection broke: {error}"),
     };
-    Err(Failure { reason: plain_line(&reason, 500), code, at })
+    Err(Failure {
+        reason: plain_line(&reason, 500),
+        code,
+        at,
+    })
 }
 
 /// lettre's errors print their sources too, so they must not become links of a chain that prints them again.
@@ -397,7 +466,10 @@ fn without_address(reason: &str, address: &Address) -> String {
     clean + rest
 }
 
-#[expect(deprecated, reason = "lettre offers no other way to TLS from the first byte over a stream of one's own")]
+#[expect(
+    deprecated,
+    reason = "lettre offers no other way to TLS from the first byte over a stream of one's own"
+)]
 async fn encrypted(
     stream: TcpStream,
     tls: TlsParameters,
@@ -405,7 +477,11 @@ async fn encrypted(
     tokio_util::compat::Compat<lettre::transport::smtp::client::AsyncNetworkStream>,
     lettre::transport::smtp::Error,
 > {
-    let mut stream = lettre::transport::smtp::client::AsyncNetworkStream::use_existing_tokio1(Box::new(stream));
+    let mut stream =
+        lettre::transport::smtp::client::AsyncNetworkStream::use_existing_tokio1(Box::new(stream));
     stream.upgrade_tls(tls).await?;
     Ok(stream.compat())
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,12 +66,21 @@ impl Templates {
                     .with_context(|| format!("the template {} cannot be read", path.display()))?,
                 _ => compiled_in.to_owned(),
             };
-            environment.add_template_owned(name, source).with_context(|| format!("the template {name} is not valid"))?;
+            environment
+                .add_template_owned(name, source)
+                .with_context(|| format!("the template {name} is not valid"))?;
         }
         let templates = Self { environment };
         for task in samples() {
-            let reminder = Reminder { task: &task, name: "Ada", timezone: "UTC", late: Duration::from_hours(3) };
-            templates.render(reminder).context("the templates cannot be rendered")?;
+            let reminder = Reminder {
+                task: &task,
+                name: "Ada",
+                timezone: "UTC",
+                late: Duration::from_hours(3),
+            };
+            templates
+                .render(reminder)
+                .context("the templates cannot be rendered")?;
         }
         Ok(templates)
     }
@@ -104,7 +113,11 @@ fn zone(task: &str, person: &str) -> Tz {
 }
 
 fn in_words(at: Timestamp, zone: Tz) -> String {
-    format!("{} ({})", at.with_timezone(&zone).format("%A, %-d %B %Y, %H:%M"), zone.name())
+    format!(
+        "{} ({})",
+        at.with_timezone(&zone).format("%A, %-d %B %Y, %H:%M"),
+        zone.name()
+    )
 }
 
 fn span_in_words(span: Duration) -> String {
@@ -154,11 +167,19 @@ mod tests {
 
     fn full() -> Task {
         let due = "2026-11-21T17:30:00Z".parse().unwrap();
-        Task { due_at: Some(due), ..samples()[0].clone() }
+        Task {
+            due_at: Some(due),
+            ..samples()[0].clone()
+        }
     }
 
     fn render(task: &Task, late: Duration) -> Content {
-        let reminder = Reminder { task, name: "Ada", timezone: "America/New_York", late };
+        let reminder = Reminder {
+            task,
+            name: "Ada",
+            timezone: "America/New_York",
+            late,
+        };
         Templates::load(None).unwrap().render(reminder).unwrap()
     }
 
@@ -196,7 +217,13 @@ mod tests {
         };
         let content = render(&task, Duration::ZERO);
         assert!(content.text.contains("<b>Tom & \"Jerry\"</b>"));
-        assert!(content.html.contains("&lt;b&gt;Tom &amp; &quot;Jerry&quot;&lt;&#x2f;b&gt;"), "{}", content.html);
+        assert!(
+            content
+                .html
+                .contains("&lt;b&gt;Tom &amp; &quot;Jerry&quot;&lt;&#x2f;b&gt;"),
+            "{}",
+            content.html
+        );
         for tag in ["<script>", "<b>", "<i>"] {
             assert!(!content.html.contains(tag), "{tag}");
         }
@@ -204,8 +231,14 @@ mod tests {
 
     #[test]
     fn a_template_inside_a_value_is_only_text() {
-        let task = Task { title: "{{ description }}{% include 'x' %}".to_owned(), ..full() };
-        assert_eq!(render(&task, Duration::ZERO).subject, "Reminder: {{ description }}{% include 'x' %}");
+        let task = Task {
+            title: "{{ description }}{% include 'x' %}".to_owned(),
+            ..full()
+        };
+        assert_eq!(
+            render(&task, Duration::ZERO).subject,
+            "Reminder: {{ description }}{% include 'x' %}"
+        );
     }
 
     #[test]
@@ -236,7 +269,12 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join(SUBJECT), "Erinnerung: {{ title }}").unwrap();
         let task = full();
-        let reminder = Reminder { task: &task, name: "Ada", timezone: "UTC", late: Duration::ZERO };
+        let reminder = Reminder {
+            task: &task,
+            name: "Ada",
+            timezone: "UTC",
+            late: Duration::ZERO,
+        };
         let content = Templates::load(Some(&folder)).unwrap().render(reminder).unwrap();
         assert_eq!(content.subject, "Erinnerung: Water the plants");
         assert!(content.text.starts_with("Hello Ada"));

@@ -29,7 +29,13 @@ pub struct Wire<S> {
 impl<S> Wire<S> {
     /// Over `stream`, which is connected to `peer`.
     pub fn new(stream: S, peer: SocketAddr) -> Self {
-        Self { stream, peer, buffer: vec![0; READ_BYTES].into_boxed_slice(), start: 0, end: 0 }
+        Self {
+            stream,
+            peer,
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            start: 0,
+            end: 0,
+        }
     }
 }
 
@@ -44,7 +50,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             }
         }
         let waiting = wire.buffer.get(wire.start..wire.end).unwrap_or_default();
-        let line = waiting.iter().position(|&b| b == b'\n').map_or(waiting.len(), |newline| newline + 1);
+        let line = waiting
+            .iter()
+            .position(|&b| b == b'\n')
+            .map_or(waiting.len(), |newline| newline + 1);
         let taken = line.min(out.remaining());
         out.put_slice(waiting.get(..taken).unwrap_or_default());
         wire.start += taken;
@@ -81,7 +90,9 @@ mod tests {
     #[tokio::test]
     async fn a_read_never_goes_beyond_a_line() {
         let (ours, mut theirs) = tokio::io::duplex(1024);
-        tokio::io::AsyncWriteExt::write_all(&mut theirs, b"220 ready\r\n250-evil\r\n25").await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut theirs, b"220 ready\r\n250-evil\r\n25")
+            .await
+            .unwrap();
         let mut wire = Wire::new(ours, SocketAddr::from(([127, 0, 0, 1], 25)));
         let mut buffer = [0; 100];
         for expected in ["220 ready\r\n", "250-evil\r\n", "25"] {
@@ -95,7 +106,9 @@ mod tests {
     #[tokio::test]
     async fn a_small_reader_gets_the_line_in_pieces() {
         let (ours, mut theirs) = tokio::io::duplex(1024);
-        tokio::io::AsyncWriteExt::write_all(&mut theirs, b"abc\ndef\n").await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut theirs, b"abc\ndef\n")
+            .await
+            .unwrap();
         let mut wire = Wire::new(ours, SocketAddr::from(([127, 0, 0, 1], 25)));
         let mut all = Vec::new();
         let mut buffer = [0; 3];

@@ -16,7 +16,10 @@ pub(crate) struct Alarm {
 
 impl Default for Alarm {
     fn default() -> Self {
-        Self { notify: Notify::new(), set_for: AtomicI64::new(i64::MAX) }
+        Self {
+            notify: Notify::new(),
+            set_for: AtomicI64::new(i64::MAX),
+        }
     }
 }
 
@@ -31,7 +34,10 @@ impl Alarm {
 
     /// The loop will wake by itself then; `None` when it knows of nothing.
     pub(crate) fn set(&self, fire_at: Option<Timestamp>) {
-        self.set_for.store(fire_at.map_or(i64::MAX, |at| at.timestamp_micros()), Ordering::Release);
+        self.set_for.store(
+            fire_at.map_or(i64::MAX, |at| at.timestamp_micros()),
+            Ordering::Release,
+        );
     }
 
     /// Before it asks the database what is due, the loop must hear of everything that is armed from now on.

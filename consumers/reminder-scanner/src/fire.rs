@@ -10,8 +10,8 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::alarm::Alarm;
-use crate::reminders::{self, Fired};
 use crate::metrics;
+use crate::reminders::{self, Fired};
 
 /// The longest sleep. The database's clock may be set while we sleep, and what a replica armed that then died is known
 /// to nobody else until they look.
@@ -30,7 +30,12 @@ pub(crate) struct Firing {
 
 impl Firing {
     pub(crate) fn new(pool: PgPool, alarm: Arc<Alarm>, batch: i64, component: Component) -> Self {
-        Self { pool, alarm, batch, component }
+        Self {
+            pool,
+            alarm,
+            batch,
+            component,
+        }
     }
 
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -74,7 +79,8 @@ impl Firing {
             Some((fire_at, seconds)) if seconds > 0.0 => {
                 self.alarm.set(Some(fire_at));
                 // A microsecond more, so that rounding does not wake us just before it.
-                let sleep = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_SLEEP) + Duration::from_micros(1);
+                let sleep =
+                    Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_SLEEP) + Duration::from_micros(1);
                 return Ok(sleep.min(LONGEST_SLEEP));
             }
             Some(_) => {}
@@ -88,7 +94,11 @@ impl Firing {
         for reminder in &fired {
             metrics::FIRING_LAG_SECONDS.observe((reminder.fired_at - reminder.fire_at).as_seconds_f64());
         }
-        Ok(if fired.is_empty() { BESIDE_OTHERS } else { Duration::ZERO })
+        Ok(if fired.is_empty() {
+            BESIDE_OTHERS
+        } else {
+            Duration::ZERO
+        })
     }
 }
 
@@ -104,5 +114,7 @@ fn encode(fired: &Fired) -> Result<Encoded, sqlx::Error> {
         reason: None,
     };
     let event = ReminderEvent::new(ReminderEventKind::Fired, head, reminder, fired.task.clone());
-    Event::from(event).encode("reminder-scanner").map_err(|error| sqlx::Error::Encode(error.into()))
+    Event::from(event)
+        .encode("reminder-scanner")
+        .map_err(|error| sqlx::Error::Encode(error.into()))
 }

@@ -9,9 +9,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::alarm::Alarm;
+use crate::metrics;
 use crate::plan::{Change, plan};
 use crate::reminders::{self, Write};
-use crate::metrics;
 
 /// The handler.
 #[derive(Debug)]
@@ -23,7 +23,10 @@ pub(crate) struct Arming {
 
 impl Arming {
     pub(crate) fn new(alarm: Arc<Alarm>) -> Self {
-        Self { alarm, earliest: None }
+        Self {
+            alarm,
+            earliest: None,
+        }
     }
 }
 
@@ -60,8 +63,14 @@ impl Arming {
     async fn apply(&mut self, tx: &mut PgConnection, events: Vec<TaskEvent>) -> Result<(), HandleError> {
         let user_ids: Vec<Uuid> = events.iter().map(|event| event.user_id).collect();
         let tasks: Vec<_> = events.iter().map(|event| &event.task).collect();
-        let newer: HashSet<Uuid> = reminders::keep_newest(tx, &user_ids, &tasks).await?.into_iter().collect();
-        let events: Vec<&TaskEvent> = events.iter().filter(|event| newer.contains(&event.task.id)).collect();
+        let newer: HashSet<Uuid> = reminders::keep_newest(tx, &user_ids, &tasks)
+            .await?
+            .into_iter()
+            .collect();
+        let events: Vec<&TaskEvent> = events
+            .iter()
+            .filter(|event| newer.contains(&event.task.id))
+            .collect();
         let user_ids: Vec<Uuid> = events.iter().map(|event| event.user_id).collect();
         let task_ids: Vec<Uuid> = events.iter().map(|event| event.task.id).collect();
         let known = reminders::lock(tx, &user_ids, &task_ids).await?;
@@ -71,7 +80,8 @@ impl Arming {
         for event in events {
             let task = &event.task;
             let known = known.get(&task.id).map_or(&[][..], Vec::as_slice);
-            let changes = plan(task, event.occurred_at, known).map_err(|error| HandleError::Invalid(error.0))?;
+            let changes =
+                plan(task, event.occurred_at, known).map_err(|error| HandleError::Invalid(error.0))?;
             for change in changes {
                 let (kind, id, fire_at, cancelled) = match change {
                     Change::Arm { id, fire_at } => (ReminderEventKind::Scheduled, id, fire_at, None),
@@ -88,7 +98,10 @@ impl Arming {
                 };
                 let head = Head::new(event.user_id, event.actor, event.occurred_at);
                 let said = Event::from(ReminderEvent::new(kind, head, reminder, task.clone()));
-                news.push(said.encode("reminder-scanner").map_err(|error| HandleError::Invalid(error.to_string()))?);
+                news.push(
+                    said.encode("reminder-scanner")
+                        .map_err(|error| HandleError::Invalid(error.to_string()))?,
+                );
                 writes.push(Write {
                     user_id: event.user_id,
                     task_id: task.id,

@@ -29,9 +29,19 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let registry = Arc::new(Registry::new(&config.registry)?);
     let alarm = Arc::new(alarm::Alarm::default());
 
-    let topics = REMINDER_SCANNER.topics.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let topics = REMINDER_SCANNER
+        .topics
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>();
     let component = health.component("consumer", Duration::from_mins(2));
-    let consumer = Consumer::new(&config.kafka, REMINDER_SCANNER.name, &topics, config.batch, component)?;
+    let consumer = Consumer::new(
+        &config.kafka,
+        REMINDER_SCANNER.name,
+        &topics,
+        config.batch,
+        component,
+    )?;
     let arming = Events::new(
         REMINDER_SCANNER.name,
         pool.clone(),
@@ -51,6 +61,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         db::inbox::REMINDER_SCANNER.sweep_hourly(pool, stop).await;
         Ok(())
     });
-    supervisor.spawn("http", http::serve(listener, http::admin_router(health), shutdown));
+    supervisor.spawn(
+        "http",
+        http::serve(listener, http::admin_router(health), shutdown),
+    );
     supervisor.run().await
 }

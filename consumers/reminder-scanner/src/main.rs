@@ -5,5 +5,10 @@ use std::process::ExitCode;
 use reminder_scanner::Config;
 
 fn main() -> ExitCode {
-    service::run("reminder-scanner", Config::from_env, |config| &config.service, reminder_scanner::run)
+    service::run(
+        "reminder-scanner",
+        Config::from_env,
+        |config| &config.service,
+        reminder_scanner::run,
+    )
 }

@@ -3,8 +3,12 @@ use std::sync::LazyLock;
 use prometheus::{Histogram, IntCounter};
 use service::metrics;
 
-pub(crate) static SCHEDULED: LazyLock<IntCounter> =
-    LazyLock::new(|| metrics::counter("reminders_scheduled_total", "Reminders armed, or armed anew for another time"));
+pub(crate) static SCHEDULED: LazyLock<IntCounter> = LazyLock::new(|| {
+    metrics::counter(
+        "reminders_scheduled_total",
+        "Reminders armed, or armed anew for another time",
+    )
+});
 
 pub(crate) static CANCELLED: LazyLock<IntCounter> =
     LazyLock::new(|| metrics::counter("reminders_cancelled_total", "Armed reminders that will not ring"));

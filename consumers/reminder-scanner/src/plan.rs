@@ -58,11 +58,18 @@ pub fn plan(task: &Task, changed_at: Timestamp, known: &[Known]) -> Result<Vec<C
     for reminder in &task.reminders {
         let before = known.iter().find(|k| k.id == reminder.id);
         let armed = before.filter(|k| k.armed);
-        let wanted = if over.is_none() { fire_at(reminder, task.due_at, zone)? } else { None };
+        let wanted = if over.is_none() {
+            fire_at(reminder, task.due_at, zone)?
+        } else {
+            None
+        };
         match (armed, wanted) {
             (Some(armed), Some(fire_at)) if armed.fire_at == fire_at => {}
             (_, Some(fire_at)) if fire_at > changed_at => {
-                changes.push(Change::Arm { id: reminder.id, fire_at });
+                changes.push(Change::Arm {
+                    id: reminder.id,
+                    fire_at,
+                });
             }
             (Some(armed), _) => changes.push(Change::Cancel {
                 id: armed.id,
@@ -73,17 +80,24 @@ pub fn plan(task: &Task, changed_at: Timestamp, known: &[Known]) -> Result<Vec<C
         }
     }
     changes.extend(
-        known.iter().filter(|k| k.armed && task.reminders.iter().all(|r| r.id != k.id)).map(|k| Change::Cancel {
-            id: k.id,
-            fire_at: k.fire_at,
-            reason: over.unwrap_or("removed"),
-        }),
+        known
+            .iter()
+            .filter(|k| k.armed && task.reminders.iter().all(|r| r.id != k.id))
+            .map(|k| Change::Cancel {
+                id: k.id,
+                fire_at: k.fire_at,
+                reason: over.unwrap_or("removed"),
+            }),
     );
     Ok(changes)
 }
 
 /// When a reminder is to ring; `None` for one that is relative to a due time which the task does not have.
-fn fire_at(reminder: &TaskReminder, due_at: Option<Timestamp>, zone: Tz) -> Result<Option<Timestamp>, Incomputable> {
+fn fire_at(
+    reminder: &TaskReminder,
+    due_at: Option<Timestamp>,
+    zone: Tz,
+) -> Result<Option<Timestamp>, Incomputable> {
     let trigger = match (&reminder.offset, reminder.at) {
         (Some(offset), _) => {
             Trigger::Offset(Offset::parse(offset).map_err(|error| Incomputable(error.to_string()))?)
@@ -129,15 +143,27 @@ mod tests {
     }
 
     fn relative(id: u128, offset: &str) -> TaskReminder {
-        TaskReminder { id: Uuid::from_u128(id), offset: Some(offset.to_owned()), at: None }
+        TaskReminder {
+            id: Uuid::from_u128(id),
+            offset: Some(offset.to_owned()),
+            at: None,
+        }
     }
 
     fn absolute(id: u128, instant: Timestamp) -> TaskReminder {
-        TaskReminder { id: Uuid::from_u128(id), offset: None, at: Some(instant) }
+        TaskReminder {
+            id: Uuid::from_u128(id),
+            offset: None,
+            at: Some(instant),
+        }
     }
 
     fn known(id: u128, armed: bool, fire_at: Timestamp) -> Known {
-        Known { id: Uuid::from_u128(id), armed, fire_at }
+        Known {
+            id: Uuid::from_u128(id),
+            armed,
+            fire_at,
+        }
     }
 
     #[test]
@@ -148,8 +174,14 @@ mod tests {
         assert_eq!(
             changes,
             [
-                Change::Arm { id: Uuid::from_u128(1), fire_at: at("2026-03-28T11:00:00Z") },
-                Change::Arm { id: Uuid::from_u128(2), fire_at: at("2026-03-28T10:00:00Z") },
+                Change::Arm {
+                    id: Uuid::from_u128(1),
+                    fire_at: at("2026-03-28T11:00:00Z")
+                },
+                Change::Arm {
+                    id: Uuid::from_u128(2),
+                    fire_at: at("2026-03-28T10:00:00Z")
+                },
             ]
         );
     }
@@ -184,12 +216,22 @@ mod tests {
         let new = at("2026-04-02T09:00:00Z");
         for before in [known(1, true, old), known(1, false, old)] {
             let changes = plan(&task, task.created_at, &[before]).unwrap();
-            assert_eq!(changes, [Change::Arm { id: Uuid::from_u128(1), fire_at: new }]);
+            assert_eq!(
+                changes,
+                [Change::Arm {
+                    id: Uuid::from_u128(1),
+                    fire_at: new
+                }]
+            );
         }
         task.due_at = Some(at("2020-01-01T00:00:00Z"));
         assert_eq!(
             plan(&task, task.created_at, &[known(1, true, old)]).unwrap(),
-            [Change::Cancel { id: Uuid::from_u128(1), fire_at: old, reason: "rescheduled" }]
+            [Change::Cancel {
+                id: Uuid::from_u128(1),
+                fire_at: old,
+                reason: "rescheduled"
+            }]
         );
     }
 
@@ -197,19 +239,39 @@ mod tests {
     fn completing_deleting_and_removing_cancel_and_reopening_arms_again() {
         let due = at("2026-03-29T09:00:00Z");
         let open = task(vec![relative(1, "-PT1H")]);
-        let completed = Task { completed_at: Some(open.created_at), ..open.clone() };
-        let deleted = Task { deleted_at: Some(open.created_at), ..completed.clone() };
-        let removed = Task { reminders: Vec::new(), ..open.clone() };
-        for (task, reason) in [(&completed, "completed"), (&deleted, "deleted"), (&removed, "removed")] {
+        let completed = Task {
+            completed_at: Some(open.created_at),
+            ..open.clone()
+        };
+        let deleted = Task {
+            deleted_at: Some(open.created_at),
+            ..completed.clone()
+        };
+        let removed = Task {
+            reminders: Vec::new(),
+            ..open.clone()
+        };
+        for (task, reason) in [
+            (&completed, "completed"),
+            (&deleted, "deleted"),
+            (&removed, "removed"),
+        ] {
             assert_eq!(
                 plan(task, task.created_at, &[known(1, true, due)]).unwrap(),
-                [Change::Cancel { id: Uuid::from_u128(1), fire_at: due, reason }]
+                [Change::Cancel {
+                    id: Uuid::from_u128(1),
+                    fire_at: due,
+                    reason
+                }]
             );
             assert_eq!(plan(task, task.created_at, &[known(1, false, due)]).unwrap(), []);
         }
         assert_eq!(
             plan(&open, open.created_at, &[known(1, false, due)]).unwrap(),
-            [Change::Arm { id: Uuid::from_u128(1), fire_at: due }]
+            [Change::Arm {
+                id: Uuid::from_u128(1),
+                fire_at: due
+            }]
         );
     }
 
@@ -219,8 +281,17 @@ mod tests {
         let mut task = task(vec![relative(1, "-PT1H"), absolute(2, due)]);
         task.due_at = None;
         assert_eq!(
-            plan(&task, task.created_at, &[known(1, true, due), known(2, true, due)]).unwrap(),
-            [Change::Cancel { id: Uuid::from_u128(1), fire_at: due, reason: "rescheduled" }]
+            plan(
+                &task,
+                task.created_at,
+                &[known(1, true, due), known(2, true, due)]
+            )
+            .unwrap(),
+            [Change::Cancel {
+                id: Uuid::from_u128(1),
+                fire_at: due,
+                reason: "rescheduled"
+            }]
         );
     }
 

@@ -50,7 +50,11 @@ pub(crate) async fn lock(
     .await?;
     let mut known: HashMap<Uuid, Vec<Known>> = HashMap::new();
     for row in rows {
-        let reminder = Known { id: row.try_get(1)?, armed: row.try_get(2)?, fire_at: row.try_get(3)? };
+        let reminder = Known {
+            id: row.try_get(1)?,
+            armed: row.try_get(2)?,
+            fire_at: row.try_get(3)?,
+        };
         known.entry(row.try_get(0)?).or_default().push(reminder);
     }
     Ok(known)

@@ -27,11 +27,10 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tracing::Instrument;
 
 pub use config::Config;
-pub use token::{KeyError, SigningKey, TokenConfig};
+pub use token::{Bearer, KeyError, SigningKey, TokenConfig, Tokens};
 
 use passwords::Passwords;
 use problem::{Kind, Problem};
-use token::Tokens;
 
 /// What handlers share.
 #[derive(Debug, Clone)]
@@ -49,7 +48,7 @@ impl App {
         T: Send + 'static,
         F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        db::detached(work(self.pool.clone()).in_current_span()).await
+        work(self.pool.clone()).in_current_span().await
     }
 }
 

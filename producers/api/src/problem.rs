@@ -303,12 +303,9 @@ impl IntoResponse for Problem {
 /// Database errors that are no fault of the values: what is one (a taken address) is told apart where it happens.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        match db::violated_constraint(&error) {
-            // The token is good, but the account is gone: it was made for another database, or from a lost backup.
-            Some("tasks_user_id_fkey" | "series_user_id_fkey") => {
-                return Self::new(Kind::InvalidToken, "The account of this token does not exist.");
-            }
-            _ => {}
+        // The token is good, but the account is gone: it was made for another database, or from a lost backup.
+        if let Some("tasks_user_id_fkey" | "series_user_id_fkey") = db::violated_constraint(&error) {
+            return Self::new(Kind::InvalidToken, "The account of this token does not exist.");
         }
         match db::classify(&error) {
             Failure::Transient | Failure::Saturation => Self {

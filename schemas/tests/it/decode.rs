@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, TimeDelta};
 use schemas::{
-    DecodeError, EncodeError, Event, FRAME_HEADER_BYTES, MAX_EVENT_BYTES, NotificationEventKind, TaskReminder,
-    WriterSchema, all_schemas, decode, frame, unframe,
+    DecodeError, EncodeError, Event, FRAME_HEADER_BYTES, MAX_EVENT_BYTES, NotificationEventKind,
+    TaskReminder, WriterSchema, all_schemas, decode, frame, unframe,
 };
 use uuid::Uuid;
 
@@ -58,7 +58,10 @@ fn the_samples_are_one_of_every_event_and_all_different() {
 #[test]
 fn a_frame_is_a_zero_and_the_schema_id_in_network_order() {
     assert_eq!(frame(0x0102_0304, b"body"), b"\x00\x01\x02\x03\x04body");
-    assert_eq!(unframe(Some(b"\x00\xff\xff\xff\xff")).unwrap(), (u32::MAX, &b""[..]));
+    assert_eq!(
+        unframe(Some(b"\x00\xff\xff\xff\xff")).unwrap(),
+        (u32::MAX, &b""[..])
+    );
 }
 
 #[test]
@@ -68,9 +71,18 @@ fn a_record_without_a_value_is_empty() {
 
 #[test]
 fn a_value_without_magic_byte_or_schema_id_is_not_framed() {
-    let values: [&[u8]; 4] = [b"", b"\x00\x00\x00\x01", b"\x01\x00\x00\x00\x01body", b"{\"event_id\":1}"];
+    let values: [&[u8]; 4] = [
+        b"",
+        b"\x00\x00\x00\x01",
+        b"\x01\x00\x00\x00\x01body",
+        b"{\"event_id\":1}",
+    ];
     for value in values {
-        assert_eq!(unframe(Some(value)).unwrap_err().reason(), "not_framed", "{value:?}");
+        assert_eq!(
+            unframe(Some(value)).unwrap_err().reason(),
+            "not_framed",
+            "{value:?}"
+        );
     }
 }
 
@@ -126,7 +138,12 @@ fn a_record_cut_off_anywhere_is_undecodable() {
         let body = body(&event);
         for end in 0..body.len() {
             let error = read(event.record_name(), &body[..end]).unwrap_err();
-            assert_eq!(error.reason(), "undecodable", "{} cut at {end}", event.record_name());
+            assert_eq!(
+                error.reason(),
+                "undecodable",
+                "{} cut at {end}",
+                event.record_name()
+            );
         }
     }
 }
@@ -136,7 +153,13 @@ fn an_event_in_the_topic_of_another_is_refused() {
     for event in samples::all() {
         let own = schema(event.record_name()).topic;
         let writer = writer_schema(event.record_name());
-        for topic in ["task-events", "task-reminders", "notification-events", "prefix.task-events", ""] {
+        for topic in [
+            "task-events",
+            "task-reminders",
+            "notification-events",
+            "prefix.task-events",
+            "",
+        ] {
             let result = decode(topic, &writer, &body(&event));
             if topic == own {
                 assert_eq!(result.unwrap(), event);
@@ -149,7 +172,9 @@ fn an_event_in_the_topic_of_another_is_refused() {
 
 #[test]
 fn a_record_that_is_no_event_of_ours_is_unknown() {
-    let elsewhere = schema("TaskCreated").json.replace("com.carillon.task", "com.acme.task");
+    let elsewhere = schema("TaskCreated")
+        .json
+        .replace("com.carillon.task", "com.acme.task");
     let schemas = [
         elsewhere.as_str(),
         r#"{"type": "record", "name": "TaskArchived", "namespace": "com.carillon.task", "fields": []}"#,
@@ -165,8 +190,17 @@ fn a_record_that_is_no_event_of_ours_is_unknown() {
 
 #[test]
 fn a_schema_that_is_not_avro_is_a_bad_schema() {
-    for json in ["", "{", r#"{"type": "record", "name": "TaskCreated"}"#, r#"{"$schema": "x"}"#] {
-        assert_eq!(WriterSchema::parse(json).unwrap_err().reason(), "bad_schema", "{json}");
+    for json in [
+        "",
+        "{",
+        r#"{"type": "record", "name": "TaskCreated"}"#,
+        r#"{"$schema": "x"}"#,
+    ] {
+        assert_eq!(
+            WriterSchema::parse(json).unwrap_err().reason(),
+            "bad_schema",
+            "{json}"
+        );
     }
 }
 
@@ -175,7 +209,10 @@ fn a_schema_that_says_something_else_of_our_record_is_undecodable() {
     let json = r#"{"type": "record", "name": "TaskCreated", "namespace": "com.carillon.task",
         "fields": [{"name": "event_id", "type": "long"}]}"#;
     let writer = WriterSchema::parse(json).unwrap();
-    assert_eq!(decode("task-events", &writer, &[2]).unwrap_err().reason(), "undecodable");
+    assert_eq!(
+        decode("task-events", &writer, &[2]).unwrap_err().reason(),
+        "undecodable"
+    );
 }
 
 /// Avro's variable-length, zig-zag coded long.
@@ -210,12 +247,16 @@ fn a_forged_length_is_undecodable_and_allocates_nothing() {
         panic!("another error");
     };
     let report = format!("{error:?}");
-    assert!(report.contains(&MAX_EVENT_BYTES.to_string()), "our bound is in force: {report}");
+    assert!(
+        report.contains(&MAX_EVENT_BYTES.to_string()),
+        "our bound is in force: {report}"
+    );
 }
 
 #[test]
 fn a_nil_id_is_refused() {
-    let set: [(&str, &str, fn(&mut Event)); 6] = [
+    type Change = fn(&mut Event);
+    let set: [(&str, &str, Change); 6] = [
         ("TaskCreated", "event_id", |e| {
             if let Event::Task(e) = e {
                 e.event_id = Uuid::nil();
@@ -292,7 +333,8 @@ fn a_reminder_with_both_offset_and_instant_or_neither_is_refused() {
 
 #[test]
 fn a_task_that_cannot_be_is_refused() {
-    let set: [(&str, fn(&mut schemas::Task)); 5] = [
+    type Change = fn(&mut schemas::Task);
+    let set: [(&str, Change); 5] = [
         ("task.version", |task| task.version = 0),
         ("task.title", |task| task.title.clear()),
         ("task.reminders", |task| {
@@ -327,7 +369,12 @@ fn a_reminder_that_fired_before_it_was_due_is_refused() {
 
 #[test]
 fn only_a_fired_reminder_says_when_it_fired() {
-    for record in ["ReminderScheduled", "ReminderFired", "ReminderSnoozed", "ReminderCancelled"] {
+    for record in [
+        "ReminderScheduled",
+        "ReminderFired",
+        "ReminderSnoozed",
+        "ReminderCancelled",
+    ] {
         let event = changed(record, |event| {
             if let Event::Reminder(e) = event {
                 e.reminder.fired_at = match e.reminder.fired_at {

@@ -4,13 +4,27 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use schemas::Event;
 
 use crate::samples;
 
+/// The folder of golden files, rewritten first if that is asked for.
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    static UPDATE: Once = Once::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    UPDATE.call_once(|| {
+        if std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1") {
+            std::fs::create_dir_all(&folder).unwrap();
+            for (stem, event) in named() {
+                let body = event.encode("test").unwrap().body;
+                std::fs::write(folder.join(format!("{stem}.hex")), to_hex(&body)).unwrap();
+                std::fs::write(folder.join(format!("{stem}.json")), to_json(&event)).unwrap();
+            }
+        }
+    });
+    folder
 }
 
 /// Every sample and the stem of its files.
@@ -59,20 +73,19 @@ fn difference(file: &str, golden: Option<&[u8]>, today: &[u8]) -> Option<String>
     };
     let common = golden.iter().zip(today).take_while(|(a, b)| a == b).count();
     (golden != today).then(|| {
-        let excerpt = |bytes: &[u8]| to_hex(bytes.get(common..).unwrap_or_default().get(..16).unwrap_or(bytes.get(common..).unwrap_or_default()));
+        let excerpt = |bytes: &[u8]| {
+            let rest = &bytes[common..];
+            to_hex(&rest[..rest.len().min(16)]).trim_end().to_owned()
+        };
         format!(
             "{file} differs first at offset {common}: it has {} bytes, there {:?}; today there are {} bytes, there {:?}. \
              {advice}",
             golden.len(),
-            excerpt(golden).trim_end(),
+            excerpt(golden),
             today.len(),
-            excerpt(today).trim_end(),
+            excerpt(today),
         )
     })
-}
-
-fn updating() -> bool {
-    std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1")
 }
 
 #[test]
@@ -81,10 +94,6 @@ fn every_event_is_written_as_the_same_bytes_as_ever() {
     for (stem, event) in named() {
         let body = event.encode("test").unwrap().body;
         let path = folder().join(format!("{stem}.hex"));
-        if updating() {
-            std::fs::create_dir_all(folder()).unwrap();
-            std::fs::write(&path, to_hex(&body)).unwrap();
-        }
         let golden = std::fs::read_to_string(&path).ok().map(|text| from_hex(&text));
         differences.extend(difference(&format!("{stem}.hex"), golden.as_deref(), &body));
     }
@@ -108,12 +117,12 @@ fn the_golden_json_of_every_event_shows_the_sample() {
     for (stem, event) in named() {
         let json = to_json(&event);
         let path = folder().join(format!("{stem}.json"));
-        if updating() {
-            std::fs::create_dir_all(folder()).unwrap();
-            std::fs::write(&path, &json).unwrap();
-        }
         let golden = std::fs::read(&path).ok();
-        differences.extend(difference(&format!("{stem}.json"), golden.as_deref(), json.as_bytes()));
+        differences.extend(difference(
+            &format!("{stem}.json"),
+            golden.as_deref(),
+            json.as_bytes(),
+        ));
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
@@ -128,7 +137,10 @@ fn no_golden_file_is_left_over_from_an_event_that_is_gone() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(found.difference(&expected).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(
+        found.difference(&expected).collect::<Vec<_>>(),
+        Vec::<&String>::new()
+    );
 }
 
 #[test]
@@ -137,7 +149,10 @@ fn a_difference_is_reported_with_its_first_offset() {
     let report = difference("x.hex", Some(&[1, 2, 3]), &[1, 2, 4]).unwrap();
     assert!(report.contains("x.hex differs first at offset 2"), "{report}");
     let report = difference("x.hex", Some(&[1, 2, 3]), &[1, 2]).unwrap();
-    assert!(report.contains("offset 2") && report.contains("3 bytes"), "{report}");
+    assert!(
+        report.contains("offset 2") && report.contains("3 bytes"),
+        "{report}"
+    );
     let report = difference("x.hex", None, &[1]).unwrap();
     assert!(report.contains("x.hex is missing"), "{report}");
 }

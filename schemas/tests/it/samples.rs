@@ -3,8 +3,8 @@
 
 use chrono::DateTime;
 use schemas::{
-    Actor, Event, FieldChange, Head, Notification, NotificationEvent, NotificationEventKind, Priority, Reminder,
-    ReminderEvent, ReminderEventKind, Task, TaskEvent, TaskEventKind, TaskReminder, Timestamp,
+    Actor, Event, FieldChange, Head, Notification, NotificationEvent, NotificationEventKind, Priority,
+    Reminder, ReminderEvent, ReminderEventKind, Task, TaskEvent, TaskEventKind, TaskReminder, Timestamp,
 };
 use uuid::Uuid;
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::PATIENCE;
@@ -22,7 +23,8 @@ pub struct Client {
 pub struct Created {
     /// Identity of the task.
     pub id: Uuid,
-    /// Identities of its reminders.
+    /// Identities of its absolute reminders that are to ring. One whose time was past when the task came to be, because the
+    /// client had to try for so long, is none of them.
     pub reminders: Vec<Uuid>,
     /// Its series, if it recurs.
     pub series: Option<Uuid>,
@@ -60,12 +62,19 @@ impl Client {
     pub async fn create(&mut self, task: Value) -> Created {
         let (_, answer) = self.send(Method::POST, "/api/tasks", Some(task)).await;
         let id = |value: &Value| value.as_str().and_then(|id| id.parse().ok());
+        let instant = |value: &Value| value.as_str().and_then(|at| at.parse::<DateTime<Utc>>().ok());
+        let created_at = instant(&answer["created_at"]);
+        let reminders = answer["reminders"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         Created {
             id: id(&answer["id"]).expect("an id"),
-            reminders: answer["reminders"]
-                .as_array()
-                .map(|reminders| reminders.iter().filter_map(|r| id(&r["id"])).collect())
-                .unwrap_or_default(),
+            reminders: reminders
+                .iter()
+                .filter(|reminder| instant(&reminder["at"]) > created_at)
+                .filter_map(|reminder| id(&reminder["id"]))
+                .collect(),
             series: id(&answer["series_id"]),
         }
     }

@@ -50,7 +50,8 @@ async fn killing_every_service_at_random_loses_nothing_doubles_nothing_and_fires
                     client.complete(task.id).await;
                     created.push(task);
                 } else {
-                    let at = Utc::now() + TimeDelta::milliseconds(500 + i64::try_from(next(15_000)).unwrap());
+                    let at =
+                        Utc::now() + TimeDelta::milliseconds(2000 + i64::try_from(next(15_000)).unwrap());
                     let reminders = json!([{"at": at.to_rfc3339()}]);
                     created.push(
                         client

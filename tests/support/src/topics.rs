@@ -201,7 +201,9 @@ impl Topics {
 /// The topic's partitions; a topic that was made a moment ago may have no leaders yet.
 fn partitions(consumer: &BaseConsumer, topic: &str) -> TopicPartitionList {
     loop {
-        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(30)).unwrap();
+        let metadata = consumer
+            .fetch_metadata(Some(topic), Duration::from_secs(30))
+            .unwrap();
         let partitions = metadata.topics()[0].partitions();
         if !partitions.is_empty() && partitions.iter().all(|p| p.error().is_none()) {
             let mut list = TopicPartitionList::new();
@@ -231,16 +233,25 @@ fn read(config: &KafkaConfig, topic: &str) -> Vec<ReadRecord> {
     // What each partition held when we looked: what comes while we read belongs to the next look.
     let mut ends = HashMap::new();
     let mut missing = 0;
-    for partition in list.elements().iter().map(TopicPartitionListElem::partition).collect::<Vec<_>>() {
+    for partition in list
+        .elements()
+        .iter()
+        .map(TopicPartitionListElem::partition)
+        .collect::<Vec<_>>()
+    {
         let (low, high) = watermarks(&consumer, topic, partition);
         missing += high - low;
         ends.insert(partition, high);
-        list.set_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        list.set_partition_offset(topic, partition, Offset::Beginning)
+            .unwrap();
     }
     consumer.assign(&list).unwrap();
     let mut records = Vec::new();
     while missing > 0 {
-        let message = consumer.poll(Duration::from_secs(30)).expect("the topic gives what it holds").unwrap();
+        let message = consumer
+            .poll(Duration::from_secs(30))
+            .expect("the topic gives what it holds")
+            .unwrap();
         if message.offset() >= ends[&message.partition()] {
             continue;
         }

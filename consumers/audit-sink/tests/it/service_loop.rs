@@ -142,6 +142,10 @@ fn the_defaults_suit_a_sink_and_a_bad_environment_is_refused() {
         "BATCH_MAX_BYTES",
         "AUDIT_RETENTION_DAYS",
     ] {
-        assert_eq!(problems.matches(&format!("{name} is")).count(), 1, "{name} in:\n{problems}");
+        assert_eq!(
+            problems.matches(&format!("{name} is")).count(),
+            1,
+            "{name} in:\n{problems}"
+        );
     }
 }

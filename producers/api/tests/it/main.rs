@@ -1,0 +1,16 @@
+//! The API on a real port, against a real Postgres, as the role that it has in production.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot be set up should fail at once"
+)]
+
+mod accounts;
+mod bad_input;
+mod changes;
+mod faults;
+mod http;
+mod isolation;
+mod outbox;
+mod server;
+mod tasks;

@@ -46,9 +46,15 @@ impl Drop for Relay {
 
 fn config(database: &Database, topics: &Topics) -> Config {
     // A port that was free a moment ago; the test that asks the relay by HTTP needs to know it.
-    let http_bind = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let http_bind = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     Config {
-        service: ServiceConfig { http_bind, ..ServiceConfig::loopback() },
+        service: ServiceConfig {
+            http_bind,
+            ..ServiceConfig::loopback()
+        },
         database: database.config("outbox-relay"),
         kafka: topics.config(),
         registry: topics.registry(),
@@ -154,11 +160,18 @@ async fn a_restarted_relay_goes_on_where_the_last_one_stopped_and_sends_nothing_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_may_not_register_waits_until_somebody_has() {
     let (database, topics) = (Database::create().await, Topics::create().await);
-    let config = Config { auto_register: false, ..config(&database, &topics) };
+    let config = Config {
+        auto_register: false,
+        ..config(&database, &topics)
+    };
     let readyz = format!("http://{}/readyz", config.service.http_bind);
     let relay = Relay::start(config);
     let event = event(Uuid::now_v7(), 1);
-    write(&mut *database.admin().acquire().await.unwrap(), std::slice::from_ref(&event)).await;
+    write(
+        &mut *database.admin().acquire().await.unwrap(),
+        std::slice::from_ref(&event),
+    )
+    .await;
     eventually("the relay says that the registry refuses", async || {
         let body = reqwest::get(&readyz).await.ok()?.text().await.ok()?;
         body.contains("it is not registered").then_some(())
