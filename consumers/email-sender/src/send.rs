@@ -304,7 +304,7 @@ impl Shared {
                 self.component.ready();
             }
             Err(SendError::Unavailable(reason) | SendError::Transient { reason, .. }) => {
-                self.unavailable(reason)
+                self.unavailable(reason);
             }
         }
     }

@@ -48,7 +48,7 @@ impl App {
         T: Send + 'static,
         F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        work(self.pool.clone()).in_current_span().await
+        db::detached(work(self.pool.clone()).in_current_span()).await
     }
 }
 

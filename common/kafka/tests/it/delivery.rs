@@ -44,7 +44,7 @@ async fn an_offset_is_committed_only_after_its_effect_is_in_postgres() {
                             .fetch_one(&pool)
                             .await
                             .unwrap();
-                        assert_eq!(committed, effects);
+                        assert!(committed <= effects, "{committed} are committed, {effects} had their effect");
                         watched.fetch_add(1, Ordering::Relaxed);
                     });
                 });

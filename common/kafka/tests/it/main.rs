@@ -112,7 +112,7 @@ impl World {
 
     /// The effects in the order in which they were made.
     async fn effects(&self) -> Vec<Effect> {
-        sqlx::query_as("select event_id, user_id, version, title from public.effects order by n")
+        sqlx::query_as("select event_id, user_id, version from public.effects order by n")
             .fetch_all(self.database.admin())
             .await
             .unwrap()
@@ -144,7 +144,6 @@ struct Effect {
     event_id: Uuid,
     user_id: Uuid,
     version: i64,
-    title: String,
 }
 
 fn counting(group: &'static str, pool: PgPool, registry: &RegistryConfig) -> Events<Counting> {

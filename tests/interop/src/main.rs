@@ -42,8 +42,8 @@ fn line(
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let prefix = arguments.next().context("usage: publish_samples TOPIC_PREFIX")?;
-    ensure!(arguments.next().is_none(), "usage: publish_samples TOPIC_PREFIX");
+    let prefix = arguments.next().context("usage: publish-samples TOPIC_PREFIX")?;
+    ensure!(arguments.next().is_none(), "usage: publish-samples TOPIC_PREFIX");
     let topics = Topics::named(&prefix);
     let config = topics.config();
     kafka::admin::ensure_topics(&config, &schemas::topics::all(), 1).await?;
