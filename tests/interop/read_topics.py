@@ -24,6 +24,7 @@ from cloudevents.core.formats.json import JSONFormat
 from confluent_kafka import OFFSET_BEGINNING, Consumer, DeserializingConsumer, TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_record_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import StringDeserializer
 
 TOPICS = ("task-events", "task-reminders", "notification-events")
@@ -189,15 +190,21 @@ def read(topic: str, registry: SchemaRegistryClient) -> list[Record]:
         raw.close()
         decoding.close()
     for record in records:
-        if record.raw is not None and len(record.raw) >= 5 and record.raw[0] == 0:
-            record.schema_id = int.from_bytes(record.raw[1:5], "big")
+        if record.raw is None or len(record.raw) < 5 or record.raw[0] != 0:
+            continue
+        record.schema_id = int.from_bytes(record.raw[1:5], "big")
+        try:
             schema = json.loads(registry.get_schema(record.schema_id).schema_str or "{}")
             record.record = f"{schema.get('namespace')}.{schema.get('name')}"
+        except SchemaRegistryError as error:
+            record.problem = f"{error}"
     return records
 
 
-def event_type(fullname: str) -> str:
+def event_type(fullname: str | None) -> str | None:
     """com.carillon.task.created.v1 for com.carillon.task.TaskCreated."""
+    if fullname is None or fullname.count(".") < 2:
+        return None
     namespace, name = fullname.rsplit(".", 1)
     family = namespace.rsplit(".", 1)[1]
     return f"{namespace}.{name[len(family):].lower()}.v1"
@@ -252,7 +259,7 @@ def check_cloudevent(record: Record) -> list[str]:
     expected = {
         "specversion": "1.0",
         "id": value.get("event_id"),
-        "type": event_type(record.record or "."),
+        "type": event_type(record.record),
         "subject": f"task/{about}",
         "time": value.get("occurred_at"),
         "datacontenttype": "application/avro",

@@ -11,7 +11,6 @@ mod retry;
 mod send;
 mod smtp;
 mod template;
-mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Config, DeliveryConfig, MailConfig, SmtpConfig, Tls};
 
 use handler::ArmDeliveries;
-use message::Writer;
 use send::Sender;
-use smtp::Smtp;
 
 /// The Kafka loop: one turn waits for Postgres and the registry with timeouts far below this.
 const CONSUMER_STALE_AFTER: Duration = Duration::from_mins(2);
@@ -46,19 +43,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let health = Health::new();
     let pool = config.database.pool().context("DATABASE_URL")?;
     let registry = Arc::new(Registry::new(&config.registry).context("SCHEMA_REGISTRY_URL")?);
-    let writer = Writer::new(&config.mail).context("the mail cannot be written")?;
-    let sender_stale_after = send::stale_after(&config.smtp);
-    let smtp = Smtp::new(config.smtp).context("the SMTP client cannot be set up")?;
     let listener = http::bind(config.service.http_bind).await?;
 
     // The handler wakes the sender when it has written deliveries.
     let wake = Arc::new(Notify::new());
+    let component = health.component("smtp", send::stale_after(&config.smtp));
+    let sender = Sender::new(&config, pool.clone(), Arc::clone(&wake), component)?;
     let handler = Events::new(
         EMAIL_SENDER.name,
         pool.clone(),
         registry,
         db::inbox::EMAIL_SENDER,
-        ArmDeliveries::new(Arc::clone(&wake)),
+        ArmDeliveries::new(wake),
     );
     let topics: Vec<String> = EMAIL_SENDER
         .topics
@@ -72,15 +68,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         config.batch,
         health.component("kafka", CONSUMER_STALE_AFTER),
     )?;
+    let sender_stale_after = send::stale_after(&config.smtp);
     let sender = Sender::new(
+        &config,
         pool.clone(),
-        smtp,
-        writer,
-        config.delivery,
-        config.service.shutdown_budget,
         wake,
         health.component("smtp", sender_stale_after),
-    );
+    )?;
 
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
     let postgres = health.component("postgres", Duration::from_mins(2));

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use service::Component;
 use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -22,7 +23,7 @@ use crate::deliveries::{self, Claim, Outcome, Verdict};
 use crate::message::{Mail, Writer};
 use crate::record::{Finished, Recorder};
 use crate::smtp::{SendError, Smtp};
-use crate::{DeliveryConfig, SmtpConfig, metrics, retry};
+use crate::{Config, DeliveryConfig, SmtpConfig, metrics, retry};
 
 /// When the loop counts as stuck. It makes a turn every few seconds, but one turn may wait as long as a database
 /// statement may take, or a probe that waits for its turn on a server that hangs.
@@ -77,25 +78,23 @@ enum Next {
 
 impl Sender {
     /// A sender that the Kafka side wakes through `wake`.
+    ///
+    /// # Errors
+    /// When the templates or the settings of TLS are of no use.
     pub fn new(
+        config: &Config,
         pool: PgPool,
-        smtp: Smtp,
-        writer: Writer,
-        config: DeliveryConfig,
-        shutdown_budget: Duration,
         wake: Arc<Notify>,
         component: Component,
-    ) -> Self {
-        let capacity = smtp.config().max_connections * CLAIMS_PER_CONNECTION;
-        let send_budget = smtp.config().send_budget();
-        let circuit = Mutex::new(Circuit::new(Instant::now()));
-        Self {
+    ) -> anyhow::Result<Self> {
+        let capacity = config.smtp.max_connections * CLAIMS_PER_CONNECTION;
+        Ok(Self {
             shared: Arc::new(Shared {
-                smtp,
-                writer,
-                config,
-                send_budget,
-                circuit,
+                smtp: Smtp::new(config.smtp.clone()).context("the SMTP client cannot be set up")?,
+                writer: Writer::new(&config.mail).context("the mail cannot be written")?,
+                config: config.delivery,
+                send_budget: config.smtp.send_budget(),
+                circuit: Mutex::new(Circuit::new(Instant::now())),
                 component,
             }),
             pool,
@@ -103,8 +102,8 @@ impl Sender {
             places: Arc::new(Semaphore::new(capacity)),
             capacity,
             behind: Arc::default(),
-            shutdown_budget,
-        }
+            shutdown_budget: config.service.shutdown_budget,
+        })
     }
 
     /// Runs until `shutdown`, and then until what is under way has ended and is recorded.

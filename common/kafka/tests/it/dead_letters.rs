@@ -65,7 +65,7 @@ async fn a_record_that_cannot_be_read_is_kept_as_it_was_and_those_around_it_pass
     let elsewhere = ReminderEvent::new(ReminderEventKind::Scheduled, head, reminder, samples::task());
     let painted = r#"{"type":"record","name":"TaskPainted","namespace":"com.carillon.task","fields":[]}"#;
     let painted = foreign_schema(&world, "painted", SchemaType::Avro, painted).await;
-    let json = foreign_schema(&world, "json", SchemaType::Json, r#"{"type":"object"}"#).await;
+    let json = foreign_schema(&world, "json", SchemaType::Json, r#"{"$schema":"http://json-schema.org/draft-07/schema#","type":"object"}"#).await;
     let event_id = good[0].head().event_id.to_string();
     let bad: Vec<(&str, Option<Vec<u8>>)> = vec![
         ("empty", None),

@@ -1,3 +1,4 @@
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -57,7 +58,8 @@ fn recipient(name: &str) -> Recipient {
 }
 
 fn write(title: &str, description: Option<&str>, name: &str) -> String {
-    let mail = writer()
+    static WRITER: LazyLock<Writer> = LazyLock::new(writer);
+    let mail = WRITER
         .write(&claim(title, description), &recipient(name))
         .unwrap();
     assert!(mail.is_ascii());

@@ -4,6 +4,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::Tls;
 
 const GREETING: &[(&str, &str)] = &[("", "220 ready\r\n"), ("EHLO", "250-me\r\n250 8BITMIME\r\n")];
 const ACCEPTED: &[(&str, &str)] = &[

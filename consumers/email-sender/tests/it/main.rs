@@ -1,4 +1,9 @@
 //! The whole service against a real Postgres and Kafka, and the mail catcher.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot be set up should fail at once"
+)]
 
 mod catcher;
 mod delivery;
