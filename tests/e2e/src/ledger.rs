@@ -156,19 +156,33 @@ impl Ledger {
         }
     }
 
-    /// How often the reminder has fired.
+    /// How often each reminder has fired.
     ///
     /// # Panics
     /// When the query fails.
-    pub async fn firings(&self, reminder: Uuid) -> i64 {
-        sqlx::query_scalar(
-            "select count(*) from audit.events
-             where event_type = 'com.carillon.reminder.fired.v1' and payload #>> '{reminder,id}' = $1::text",
+    pub async fn firings(&self) -> HashMap<Uuid, i64> {
+        sqlx::query_as(
+            "select (payload #>> '{reminder,id}')::uuid, count(*) from audit.events
+             where event_type = 'com.carillon.reminder.fired.v1' group by 1",
         )
-        .bind(reminder)
-        .fetch_one(&self.pool)
+        .fetch_all(&self.pool)
         .await
         .unwrap()
+        .into_iter()
+        .collect()
+    }
+
+    /// How many instances each series has.
+    ///
+    /// # Panics
+    /// When the query fails.
+    pub async fn instances(&self) -> HashMap<Uuid, i64> {
+        sqlx::query_as("select series_id, count(*) from tasks.tasks where series_id is not null group by 1")
+            .fetch_all(&self.pool)
+            .await
+            .unwrap()
+            .into_iter()
+            .collect()
     }
 
     /// The mails to these addresses.

@@ -129,6 +129,12 @@ fn environment(service: &str, database: &Database, topics: &Topics) -> Vec<(Stri
             ("SMTP_PORT", stack("SMTP_PORT")),
             ("SMTP_TLS", "off".to_owned()),
             ("SMTP_FROM_EMAIL", "carillon@example.org".to_owned()),
+            // What a killed sender had claimed is sent again when its lease ends, and failed attempts soon: the tests wait
+            // for both.
+            ("EMAIL_LEASE_SECONDS", "30".to_owned()),
+            ("SMTP_TIMEOUT_MS", "1000".to_owned()),
+            ("EMAIL_RETRY_MIN_MS", "1000".to_owned()),
+            ("EMAIL_RETRY_MAX_MS", "5000".to_owned()),
         ]),
         _ => {}
     }
