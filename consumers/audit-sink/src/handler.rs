@@ -122,13 +122,7 @@ impl Sink {
 
 impl Processor for Sink {
     async fn process(&mut self, batch: &[Record]) -> Result<Vec<Rejection>, ProcessError> {
-        let t0 = std::time::Instant::now();
         let (rows, dead) = self.read(batch).await?;
-        let t1 = std::time::Instant::now();
-        T.0.fetch_add((t1-t0).as_micros() as u64, std::sync::atomic::Ordering::Relaxed);
-        T.2.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        struct D(std::time::Instant); impl Drop for D { fn drop(&mut self) { T.1.fetch_add(self.0.elapsed().as_micros() as u64, std::sync::atomic::Ordering::Relaxed); eprintln!("{:?}", T); } }
-        let _d = D(t1);
         match self.store(&rows, rows.all(), &dead, dead.all()).await {
             Ok(()) => return Ok(Vec::new()),
             Err(error) if db::classify(&error) == db::Failure::Data => {}
@@ -265,5 +259,3 @@ fn unreadable(error: &DecodeError) -> Unreadable {
         message,
     }
 }
-
-static T: (std::sync::atomic::AtomicU64,std::sync::atomic::AtomicU64,std::sync::atomic::AtomicU64) = (std::sync::atomic::AtomicU64::new(0),std::sync::atomic::AtomicU64::new(0),std::sync::atomic::AtomicU64::new(0));

@@ -1,23 +1,24 @@
 //! JSON text that `jsonb` takes.
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::ser::{Serialize, Serializer};
 
 /// Headers as the object that the column holds. Of a name that comes twice the last value counts, as it does for
 /// consumers; bytes that are not text are replaced.
-pub(crate) fn headers<'a>(headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> String {
-    struct Map<I>(std::cell::RefCell<I>);
+pub(crate) fn headers<'a, I>(headers: I) -> String
+where
+    I: IntoIterator<Item = (&'a str, Option<&'a [u8]>), IntoIter: Clone>,
+{
+    struct Map<I>(I);
 
-    impl<'a, I: Iterator<Item = (&'a str, Option<&'a [u8]>)>> Serialize for Map<I> {
+    impl<'a, I: Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone> Serialize for Map<I> {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let mut map = serializer.serialize_map(None)?;
-            for (name, value) in &mut *self.0.borrow_mut() {
-                map.serialize_entry(name, &value.map(String::from_utf8_lossy))?;
-            }
-            map.end()
+            let text =
+                |(name, value): (&'a str, Option<&'a [u8]>)| (name, value.map(String::from_utf8_lossy));
+            serializer.collect_map(self.0.clone().map(text))
         }
     }
 
-    let object = Map(std::cell::RefCell::new(headers.into_iter()));
+    let object = Map(headers.into_iter());
     // Text keys and values always make JSON; the column takes no null.
     let mut text = serde_json::to_string(&object).unwrap_or_else(|_| "{}".to_owned());
     while let Some(at) = find_nul(&text) {

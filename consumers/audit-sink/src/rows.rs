@@ -183,7 +183,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn headers(record: &Record) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+fn headers(record: &Record) -> impl Iterator<Item = (&str, Option<&[u8]>)> + Clone {
     record
         .headers
         .iter()

@@ -1,4 +1,9 @@
 //! The audit sink on a real Postgres, as its role, and on a real Kafka.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot be set up should fail at once"
+)]
 
 mod events;
 mod partitions;

@@ -1,4 +1,8 @@
 //! The recurrence generator on a real Postgres, as its role, and on a real Kafka.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up should fail at once"
+)]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
