@@ -39,8 +39,14 @@ begin
         d := first_day + i;
         name := 'events_' || to_char(d, 'YYYYMMDD');
         if to_regclass('audit.' || name) is null then
-            -- Attached, not created in place: the parent is locked against nobody who only reads or inserts.
+            -- Attached, not created in place: the parent is locked against nobody who only reads or inserts. Attaching looks
+            -- through the default partition, so what came before its day was made moves over first.
             execute format('create table audit.%I (like audit.events including defaults including constraints)', name);
+            lock table audit.events_default in access exclusive mode;
+            execute format('with moved as (delete from audit.events_default where occurred_at >= %L and occurred_at < %L
+                                           returning *)
+                            insert into audit.%I select * from moved',
+                d::timestamp at time zone 'UTC', (d + 1)::timestamp at time zone 'UTC', name);
             execute format('alter table audit.events attach partition audit.%I for values from (%L) to (%L)', name,
                 d::timestamp at time zone 'UTC', (d + 1)::timestamp at time zone 'UTC');
         end if;
@@ -53,6 +59,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     name text;
 begin
+    -- Of two at once the second would find a partition listed that the first has dropped.
+    perform pg_advisory_xact_lock(hashtextextended('audit.ensure_partitions', 0));
+    delete from audit.events_default where occurred_at < before::timestamp at time zone 'UTC';
     for name in
         select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
         where i.inhparent = 'audit.events'::regclass and c.relname ~ '^events_[0-9]{8}$'

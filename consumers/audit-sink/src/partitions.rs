@@ -16,16 +16,6 @@ const BEHIND: u64 = 7;
 /// Days after today that get a partition: so long may this not work before rows go to the default partition.
 const AHEAD: u64 = 7;
 
-/// What one round did.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Round {
-    /// Days that can have no partition, because the default partition holds rows of them. Those rows are found through
-    /// the parent as any others, but no retention takes them.
-    pub blocked: Vec<NaiveDate>,
-    /// Partitions that were dropped.
-    pub dropped: Vec<String>,
-}
-
 /// Keeps the partitions as they should be until `shutdown`, and tells through `tried` when it was tried once.
 ///
 /// # Errors
@@ -39,8 +29,10 @@ pub async fn maintain(
     let mut tried = Some(tried);
     loop {
         let pause = match round(&pool, retention_days).await {
-            Ok(round) => {
-                report(&round);
+            Ok(dropped) => {
+                for partition in dropped {
+                    tracing::info!(audit.partition = partition, "dropped after its retention");
+                }
                 INTERVAL
             }
             Err(error) => {
@@ -59,66 +51,38 @@ pub async fn maintain(
     }
 }
 
-fn report(round: &Round) {
-    for partition in &round.dropped {
-        tracing::info!(audit.partition = partition, "dropped after its retention");
-    }
-    if !round.blocked.is_empty() {
-        tracing::warn!(
-            audit.days = ?round.blocked,
-            "these days get no partition: the default partition already holds rows of them"
-        );
-    }
-}
-
-/// Makes the partitions of the days around today, and drops those of the days before the retention.
+/// Makes the partitions of the days around today, and drops those of the days before the retention, whose names it
+/// returns.
 ///
 /// # Errors
 /// When the database does not answer or refuses, or a lock is not to be had at once.
-pub async fn round(pool: &PgPool, retention_days: i32) -> Result<Round, sqlx::Error> {
+pub async fn round(pool: &PgPool, retention_days: i32) -> Result<Vec<String>, sqlx::Error> {
     // The database's clock, as everywhere.
     let today: NaiveDate = sqlx::query_scalar("select (now() at time zone 'UTC')::date")
         .fetch_one(pool)
         .await?;
-    let retention = Days::new(retention_days.unsigned_abs().into());
-    let oldest = today - retention;
-    let mut round = Round::default();
+    let oldest = today - Days::new(retention_days.unsigned_abs().into());
     let mut day = (today - Days::new(BEHIND)).max(oldest);
     while day <= today + Days::new(AHEAD) {
-        if !ensure(pool, day).await? {
-            round.blocked.push(day);
-        }
+        ensure(pool, day).await?;
         day = day + Days::new(1);
     }
-    round.dropped = drop_before(pool, oldest).await?;
-    Ok(round)
+    drop_before(pool, oldest).await
 }
 
-/// Makes the partition of a day unless it is there. Returns false when it cannot be made, because the default partition
-/// holds rows of that day.
+/// Makes the partition of a day unless it is there. Rows of that day that lie in the default partition move over.
 ///
 /// # Errors
 /// When the database does not answer or refuses, or a lock is not to be had at once.
-pub async fn ensure(pool: &PgPool, day: NaiveDate) -> Result<bool, sqlx::Error> {
+pub async fn ensure(pool: &PgPool, day: NaiveDate) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin().await?;
     wait_briefly(&mut tx).await?;
-    // A day a call: one that cannot be made does not keep the others from being made.
-    let made = sqlx::query("select audit.ensure_partitions($1, 1)")
+    // A day a transaction: none holds its locks for the others.
+    sqlx::query("select audit.ensure_partitions($1, 1)")
         .bind(day)
         .execute(&mut *tx)
-        .await;
-    match made {
-        Ok(_) => {
-            tx.commit().await?;
-            Ok(true)
-        }
-        // check_violation: "updated partition constraint for default partition would be violated by some row".
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("23514") => {
-            tx.rollback().await?;
-            Ok(false)
-        }
-        Err(error) => Err(error),
-    }
+        .await?;
+    tx.commit().await
 }
 
 /// Drops the partitions of days before that one, and returns their names.
@@ -128,11 +92,6 @@ pub async fn ensure(pool: &PgPool, day: NaiveDate) -> Result<bool, sqlx::Error> 
 pub async fn drop_before(pool: &PgPool, day: NaiveDate) -> Result<Vec<String>, sqlx::Error> {
     let mut tx = pool.begin().await?;
     wait_briefly(&mut tx).await?;
-    // The lock that `ensure_partitions` takes: of two sinks that drop at once the second would find a partition listed
-    // that the first has dropped, and fail.
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended('audit.ensure_partitions', 0))")
-        .execute(&mut *tx)
-        .await?;
     let dropped = sqlx::query_scalar("select audit.drop_partitions($1)")
         .bind(day)
         .fetch_all(&mut *tx)
