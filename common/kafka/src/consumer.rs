@@ -16,15 +16,18 @@
 //! - *Rebalance-safe.* Work is done inline: when a rebalance callback runs (inside `recv`) there are no effects without a
 //!   commit. Records of partitions that were taken away meanwhile are dropped, their new owner reads them again.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use service::Backoff;
 use service::Component;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -79,11 +82,13 @@ pub struct Consumer {
     group: &'static str,
     prefix: String,
     client: Arc<StreamConsumer<Context>>,
-    dead_letters: DeadLetters,
+    dead_letters: Arc<DeadLetters>,
     batch: BatchConfig,
     component: Component,
     /// Records that came while a batch was waiting: partitions assigned in the middle of it.
     held: VecDeque<Record>,
+    /// What we have paused and not resumed, ours or not: see [`Consumer::resume`].
+    paused: HashSet<(String, i32)>,
 }
 
 impl std::fmt::Debug for Consumer {
@@ -114,10 +119,11 @@ impl Consumer {
             group,
             prefix: config.topic_prefix.clone(),
             client: Arc::new(client),
-            dead_letters: DeadLetters::new(config, group)?,
+            dead_letters: Arc::new(DeadLetters::new(config, group)?),
             batch,
             component,
             held: VecDeque::new(),
+            paused: HashSet::new(),
         })
     }
 
@@ -145,8 +151,7 @@ impl Consumer {
                 break;
             };
             for record in &batch {
-                self.context()
-                    .handled(&record.topic, record.partition, record.offset, record.timestamp);
+                self.context().handled(record);
             }
             self.commit().await?;
         }
@@ -164,9 +169,24 @@ impl Consumer {
     ) -> Result<Option<Vec<Record>>, ConsumerError> {
         let mut batch: Vec<Record> = Vec::new();
         let mut bytes = 0;
-        let mut generation = self.context().generation();
+        let mut seen = None;
         let mut deadline = None;
+        let mut due = false;
         loop {
+            // A rebalance runs inside `recv`, even in one that then loses to the timer, and even in one of a batch that
+            // waited before this one.
+            let generation = self.context().generation();
+            if seen != Some(generation) {
+                seen = Some(generation);
+                let context = self.client.context();
+                batch.retain(|record| context.owns(record));
+                self.held.retain(|record| context.owns(record));
+                bytes = batch.iter().map(Record::size_bytes).sum();
+                if batch.is_empty() {
+                    deadline = None;
+                    due = false;
+                }
+            }
             while batch.len() < self.batch.max_events
                 && bytes < self.batch.max_bytes
                 && let Some(record) = self.held.pop_front()
@@ -174,7 +194,7 @@ impl Consumer {
                 bytes += record.size_bytes();
                 batch.push(record);
             }
-            if batch.len() >= self.batch.max_events || bytes >= self.batch.max_bytes {
+            if due || batch.len() >= self.batch.max_events || bytes >= self.batch.max_bytes {
                 return Ok(Some(batch));
             }
             if !batch.is_empty() && deadline.is_none() {
@@ -193,29 +213,18 @@ impl Consumer {
                     Err(error) => self.note(error)?,
                 },
                 () = sleep_until(wake) => {
-                    if !batch.is_empty() {
-                        return Ok(Some(batch));
+                    if deadline.is_some() {
+                        due = true;
+                    } else {
+                        self.component.progress();
+                        self.commit().await?;
                     }
-                    self.component.progress();
-                    self.commit().await?;
-                }
-            }
-            // A rebalance may have run inside `recv`.
-            if self.context().generation() != generation {
-                generation = self.context().generation();
-                let context = self.client.context();
-                batch.retain(|r| context.owns(&r.topic, r.partition, r.generation));
-                self.held
-                    .retain(|r| context.owns(&r.topic, r.partition, r.generation));
-                bytes = batch.iter().map(Record::size_bytes).sum();
-                if batch.is_empty() {
-                    deadline = None;
                 }
             }
         }
     }
 
-    /// Processes a batch until it is handled, and returns what of it was still ours; `None` on shutdown.
+    /// Processes a batch until it is handled, and returns it; `None` on shutdown.
     async fn handle(
         &mut self,
         mut batch: Vec<Record>,
@@ -230,7 +239,7 @@ impl Consumer {
                 Err(error @ ProcessError::Fatal(_)) => return Err(ConsumerError::Process(error)),
                 Err(ProcessError::Away { what, source }) => {
                     metrics::RETRIES.with_label_values(&[self.group]).inc();
-                    self.component.not_ready(format!("{what} is away"));
+                    self.waits_for(what);
                     retry.warn(self.group, what, &*source);
                 }
             }
@@ -239,7 +248,7 @@ impl Consumer {
             }
             // Partitions may have gone while we polled: their new owner has these records now.
             let context = self.client.context();
-            batch.retain(|r| context.owns(&r.topic, r.partition, r.generation));
+            batch.retain(|record| context.owns(record));
             if batch.is_empty() {
                 break Vec::new();
             }
@@ -248,15 +257,9 @@ impl Consumer {
             let Some(record) = batch.get(rejection.index) else {
                 continue;
             };
-            while let Err(error) = self.dead_letters.write(record, rejection).await {
-                retry.warn(self.group, "the dead-letter topic", &error);
-                if self.wait(&mut retry, shutdown).await?.is_none() {
-                    return Ok(None);
-                }
+            if self.bury(record, rejection, &mut retry, shutdown).await?.is_none() {
+                return Ok(None);
             }
-            metrics::EVENTS
-                .with_label_values(&[self.group, record.topic.as_str(), "dead_letter"])
-                .inc();
         }
         if retry.attempts > 0 {
             tracing::info!(
@@ -264,12 +267,63 @@ impl Consumer {
                 attempts = retry.attempts,
                 "the batch went through"
             );
+            self.context().set_waiting(false);
             self.component.ready();
         }
-        if retry.paused {
-            self.client.resume(&self.context().partitions())?;
-        }
+        self.resume()?;
         Ok(Some(batch))
+    }
+
+    /// Writes a dead letter, acknowledged, however long its topic is away; `None` on shutdown.
+    async fn bury(
+        &mut self,
+        record: &Record,
+        rejection: &Rejection,
+        retry: &mut Retry,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<()>, ConsumerError> {
+        const TOPIC: &str = "the dead-letter topic";
+        let letters = Arc::clone(&self.dead_letters);
+        // A record that is not ours any more is not ours to bury.
+        while self.context().owns(record) {
+            // The producer tries by itself for as long as it takes: poll and heed the shutdown meanwhile, and don't write a
+            // second letter beside the one that is under way.
+            let mut writing = pin!(letters.write(record, rejection));
+            let mut written = timeout(PAUSE_AFTER, &mut writing).await.ok();
+            while written.is_none() {
+                self.waits_for(TOPIC);
+                retry.warn(self.group, TOPIC, &io::Error::from(io::ErrorKind::TimedOut));
+                tokio::select! {
+                    biased;
+                    outcome = &mut writing => written = Some(outcome),
+                    // Cancel-safe: it does nothing but receive and sleep.
+                    waited = self.wait(retry, shutdown) => if waited?.is_none() {
+                        return Ok(None);
+                    },
+                }
+            }
+            match written {
+                Some(Err(error)) => {
+                    self.waits_for(TOPIC);
+                    retry.warn(self.group, TOPIC, &error);
+                    if self.wait(retry, shutdown).await?.is_none() {
+                        return Ok(None);
+                    }
+                }
+                _ => {
+                    metrics::EVENTS
+                        .with_label_values(&[self.group, record.topic.as_str(), "dead_letter"])
+                        .inc();
+                    break;
+                }
+            }
+        }
+        Ok(Some(()))
+    }
+
+    fn waits_for(&self, what: &str) {
+        self.context().set_waiting(true);
+        self.component.not_ready(format!("{what} is away"));
     }
 
     /// Waits for the next attempt. A long wait polls, or the broker would take the partitions away.
@@ -280,17 +334,20 @@ impl Consumer {
     ) -> Result<Option<()>, ConsumerError> {
         let until = Instant::now() + retry.backoff.next_delay();
         retry.attempts += 1;
-        if retry.started.elapsed() > PAUSE_AFTER {
-            // Again at each attempt: a rebalance assigns partitions that are not paused.
-            self.client.pause(&self.context().partitions())?;
-            retry.paused = true;
-        }
+        let polls = retry.started.elapsed() > PAUSE_AFTER;
+        let mut paused_in = None;
         loop {
+            // Again after a rebalance, which assigns partitions that are not paused.
+            let generation = self.context().generation();
+            if polls && paused_in != Some(generation) {
+                paused_in = Some(generation);
+                self.pause()?;
+            }
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(None),
                 () = sleep_until(until) => return Ok(Some(())),
-                received = self.client.recv(), if retry.paused => match received {
+                received = self.client.recv(), if polls => match received {
                     Ok(message) => {
                         let context = self.client.context();
                         self.held.push_back(Record::of(&message, &self.prefix, context.generation()));
@@ -299,6 +356,35 @@ impl Consumer {
                 },
             }
         }
+    }
+
+    /// Stops the flow of records, so that polling brings only news of the group.
+    fn pause(&mut self) -> Result<(), ConsumerError> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in self.context().partitions() {
+            // What is paused already is left alone: pausing throws fetched records away.
+            if self.paused.insert((topic.clone(), partition)) {
+                list.add_partition(&topic, partition);
+            }
+        }
+        if list.count() > 0 {
+            self.client.pause(&list)?;
+        }
+        Ok(())
+    }
+
+    /// Resumes what was paused, exactly. A partition stays paused when it is revoked and assigned again, so what went and
+    /// may come back must be resumed, too, or nobody would ever read it; and one that was not paused may not be resumed,
+    /// since it would start over from where it was assigned (snuba#4701).
+    fn resume(&mut self) -> Result<(), ConsumerError> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in self.paused.drain() {
+            list.add_partition(&topic, partition);
+        }
+        if list.count() > 0 {
+            self.client.resume(&list)?;
+        }
+        Ok(())
     }
 
     /// Most errors that `recv` gives are news of something librdkafka is already trying again.
@@ -355,7 +441,6 @@ impl Consumer {
 struct Retry {
     started: Instant,
     attempts: u32,
-    paused: bool,
     backoff: Backoff,
 }
 
@@ -364,7 +449,6 @@ impl Retry {
         Self {
             started: Instant::now(),
             attempts: 0,
-            paused: false,
             backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(2)),
         }
     }

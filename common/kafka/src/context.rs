@@ -2,7 +2,7 @@
 //! (rust-rdkafka#738): they note and return, and never wait.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -14,7 +14,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use service::Component;
 
-use crate::metrics;
+use crate::{Record, metrics};
 
 type Place = (String, i32);
 
@@ -38,6 +38,8 @@ pub(crate) struct Context {
     prefix: String,
     component: Component,
     generation: AtomicU64,
+    /// Whether a batch waits for something that is away: then it is not for us to say that the consumer is ready.
+    waiting: AtomicBool,
     assigned: Mutex<HashMap<Place, Assigned>>,
 }
 
@@ -48,8 +50,25 @@ impl Context {
             prefix: prefix.to_owned(),
             component,
             generation: AtomicU64::new(0),
+            waiting: AtomicBool::new(false),
             assigned: Mutex::default(),
         }
+    }
+
+    /// Notes whether a batch waits for something that is away.
+    pub(crate) fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Release);
+    }
+
+    /// Group and brokers are there; what else the consumer needs the loop knows.
+    fn ready(&self) {
+        if !self.waiting.load(Ordering::Acquire) {
+            self.component.ready();
+        }
+    }
+
+    fn place(&self, record: &Record) -> Place {
+        (format!("{}{}", self.prefix, record.topic), record.partition)
     }
 
     fn assigned(&self) -> MutexGuard<'_, HashMap<Place, Assigned>> {
@@ -62,22 +81,24 @@ impl Context {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Whether a record received under `generation` is still ours to handle.
-    pub(crate) fn owns(&self, topic: &str, partition: i32, generation: u64) -> bool {
-        let place = (format!("{}{topic}", self.prefix), partition);
-        self.assigned().get(&place).is_some_and(|a| generation >= a.since)
+    /// Whether a record is ours to handle: its partition is, and was without a break since it was received.
+    pub(crate) fn owns(&self, record: &Record) -> bool {
+        let place = self.place(record);
+        self.assigned().get(&place).is_some_and(|a| record.generation >= a.since)
     }
 
-    /// Notes that everything up to and including `offset` is handled.
-    pub(crate) fn handled(&self, topic: &str, partition: i32, offset: i64, timestamp: Option<DateTime<Utc>>) {
-        let place = (format!("{}{topic}", self.prefix), partition);
+    /// Notes that everything up to and including `record` is handled.
+    pub(crate) fn handled(&self, record: &Record) {
+        let place = self.place(record);
         if let Some(assigned) = self.assigned().get_mut(&place)
-            && assigned.next.is_none_or(|next| next <= offset)
+            // What an earlier assignment brought says nothing of this one: another member may be further by now.
+            && record.generation >= assigned.since
+            && assigned.next.is_none_or(|next| next <= record.offset)
         {
             // What is committed is the next offset to read: committing the last one read would bring it again at every
             // restart (rust-rdkafka#470).
-            assigned.next = Some(offset + 1);
-            assigned.handled_until = timestamp;
+            assigned.next = Some(record.offset + 1);
+            assigned.handled_until = record.timestamp;
             assigned.committed = false;
         }
     }
@@ -106,12 +127,8 @@ impl Context {
     }
 
     /// Every partition that is ours.
-    pub(crate) fn partitions(&self) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for (topic, partition) in self.assigned().keys() {
-            list.add_partition(topic, *partition);
-        }
-        list
+    pub(crate) fn partitions(&self) -> Vec<Place> {
+        self.assigned().keys().cloned().collect()
     }
 
     fn export_lag(&self, statistics: &Statistics) {
@@ -161,7 +178,7 @@ impl ClientContext for Context {
                 .as_ref()
                 .is_some_and(|group| group.join_state == "steady");
             if joined {
-                self.component.ready();
+                self.ready();
             } else {
                 self.component.not_ready("joining the consumer group");
             }
@@ -200,57 +217,213 @@ impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         // Offsets need no commit here: a batch is handled and committed before the next `recv`, which is what called us.
         if let Rebalance::Revoke(partitions) = rebalance {
-            let mut assigned = self.assigned();
-            for element in partitions.elements() {
-                assigned.remove(&(element.topic().to_owned(), element.partition()));
-                let name = element
-                    .topic()
-                    .strip_prefix(&self.prefix)
-                    .unwrap_or(element.topic());
-                let partition = element.partition().to_string();
-                // What we no longer read we no longer report on; an error means that there was nothing to remove.
-                metrics::LAG
-                    .remove_label_values(&[self.group.as_str(), name, &partition])
-                    .ok();
-            }
-            drop(assigned);
-            self.generation.fetch_add(1, Ordering::AcqRel);
-            tracing::info!(
-                kafka.group = self.group,
-                kafka.partitions = partitions.count(),
-                "partitions revoked"
-            );
+            self.revoke(partitions);
         }
     }
 
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
-            Rebalance::Assign(partitions) => {
-                let since = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
-                let mut assigned = self.assigned();
-                for element in partitions.elements() {
-                    assigned.insert(
-                        (element.topic().to_owned(), element.partition()),
-                        Assigned {
-                            since,
-                            next: None,
-                            handled_until: None,
-                            committed: true,
-                        },
-                    );
-                }
-                drop(assigned);
-                self.component.ready();
-                tracing::info!(
-                    kafka.group = self.group,
-                    kafka.partitions = partitions.count(),
-                    "partitions assigned"
-                );
-            }
+            Rebalance::Assign(partitions) => self.assign(partitions),
             Rebalance::Revoke(_) => {}
             Rebalance::Error(error) => {
                 tracing::warn!(kafka.group = self.group, error = %error, "rebalance failed; librdkafka tries again");
             }
         }
+    }
+}
+
+impl Context {
+    fn assign(&self, partitions: &TopicPartitionList) {
+        let since = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut assigned = self.assigned();
+        for element in partitions.elements() {
+            assigned.insert(
+                (element.topic().to_owned(), element.partition()),
+                Assigned {
+                    since,
+                    next: None,
+                    handled_until: None,
+                    committed: true,
+                },
+            );
+        }
+        drop(assigned);
+        self.ready();
+        tracing::info!(
+            kafka.group = self.group,
+            kafka.partitions = partitions.count(),
+            "partitions assigned"
+        );
+    }
+
+    fn revoke(&self, partitions: &TopicPartitionList) {
+        let mut assigned = self.assigned();
+        for element in partitions.elements() {
+            assigned.remove(&(element.topic().to_owned(), element.partition()));
+            let name = element
+                .topic()
+                .strip_prefix(&self.prefix)
+                .unwrap_or(element.topic());
+            let partition = element.partition().to_string();
+            // What we no longer read we no longer report on; an error means that there was nothing to remove.
+            metrics::LAG
+                .remove_label_values(&[self.group.as_str(), name, &partition])
+                .ok();
+        }
+        drop(assigned);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        tracing::info!(
+            kafka.group = self.group,
+            kafka.partitions = partitions.count(),
+            "partitions revoked"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rdkafka::Offset;
+    use rdkafka::statistics::{Broker, ConsumerGroup};
+
+    use super::*;
+
+    fn context() -> (Context, service::Health) {
+        let health = service::Health::new();
+        let component = health.component("consumer", Duration::from_mins(1));
+        (Context::new("group", "prefix.", component), health)
+    }
+
+    /// Partitions of the one topic.
+    fn list(partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition("prefix.topic", *partition);
+        }
+        list
+    }
+
+    /// A record received now.
+    fn record(context: &Context, partition: i32, offset: i64) -> Record {
+        Record {
+            topic: "topic".to_owned(),
+            partition,
+            offset,
+            timestamp: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            generation: context.generation(),
+        }
+    }
+
+    fn uncommitted(context: &Context) -> Vec<(String, i32, i64)> {
+        let Some(list) = context.uncommitted().unwrap() else { return Vec::new() };
+        let mut all: Vec<_> = list
+            .elements()
+            .iter()
+            .map(|e| {
+                let Offset::Offset(offset) = e.offset() else { panic!("no offset") };
+                (e.topic().to_owned(), e.partition(), offset)
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn next(partition: i32, offset: i64) -> (String, i32, i64) {
+        ("prefix.topic".to_owned(), partition, offset)
+    }
+
+    #[test]
+    fn what_is_committed_is_the_offset_after_the_last_one_handled() {
+        let (context, _) = context();
+        context.assign(&list(&[0, 1]));
+        assert_eq!(uncommitted(&context), []);
+        context.handled(&record(&context, 0, 0));
+        context.handled(&record(&context, 1, 41));
+        assert_eq!(uncommitted(&context), [next(0, 1), next(1, 42)]);
+    }
+
+    #[test]
+    fn what_is_handled_never_goes_backwards() {
+        let (context, _) = context();
+        context.assign(&list(&[0]));
+        for offset in [7, 3, 8, 8, 1] {
+            context.handled(&record(&context, 0, offset));
+        }
+        assert_eq!(uncommitted(&context), [next(0, 9)]);
+    }
+
+    #[test]
+    fn an_offset_is_committed_until_the_next_one_is_handled_and_a_late_confirmation_confirms_nothing_newer() {
+        let (context, _) = context();
+        context.assign(&list(&[0]));
+        context.handled(&record(&context, 0, 4));
+        let first = context.uncommitted().unwrap().unwrap();
+        context.handled(&record(&context, 0, 5));
+        context.committed(&first);
+        assert_eq!(uncommitted(&context), [next(0, 6)]);
+        context.committed(&context.uncommitted().unwrap().unwrap());
+        assert_eq!(uncommitted(&context), []);
+        context.handled(&record(&context, 0, 6));
+        assert_eq!(uncommitted(&context), [next(0, 7)]);
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_assignment_is_not_ours_and_moves_nothing_though_the_partition_is_ours_again() {
+        let (context, _) = context();
+        context.assign(&list(&[0, 1]));
+        let (stale, kept) = (record(&context, 0, 10), record(&context, 1, 10));
+        assert!(context.owns(&stale));
+        context.revoke(&list(&[0]));
+        assert!(!context.owns(&stale));
+        context.handled(&stale);
+        context.assign(&list(&[0]));
+        assert!(!context.owns(&stale));
+        // Another member may have committed far beyond it: committing 11 would throw the group back.
+        context.handled(&stale);
+        assert_eq!(uncommitted(&context), []);
+        assert!(context.owns(&kept), "what was never revoked is ours as before");
+        let fresh = record(&context, 0, 200);
+        assert!(context.owns(&fresh));
+        context.handled(&fresh);
+        assert_eq!(uncommitted(&context), [next(0, 201)]);
+    }
+
+    #[test]
+    fn a_revoked_partition_is_neither_committed_nor_reported() {
+        let (context, _) = context();
+        context.assign(&list(&[0, 1]));
+        context.handled(&record(&context, 0, 1));
+        context.handled(&record(&context, 1, 1));
+        context.revoke(&list(&[0]));
+        assert_eq!(uncommitted(&context), [next(1, 2)]);
+        assert_eq!(context.partitions(), [("prefix.topic".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn news_of_the_group_do_not_make_a_consumer_ready_that_waits_for_something_else() {
+        let (context, health) = context();
+        let steady = || {
+            let broker = Broker { state: "UP".to_owned(), ..Broker::default() };
+            let group = ConsumerGroup { join_state: "steady".to_owned(), ..ConsumerGroup::default() };
+            Statistics {
+                brokers: [("broker".to_owned(), broker)].into(),
+                cgrp: Some(group),
+                ..Statistics::default()
+            }
+        };
+        context.assign(&list(&[0]));
+        assert!(health.report().is_ready());
+        context.set_waiting(true);
+        context.component.not_ready("Postgres is away");
+        context.stats(steady());
+        context.assign(&list(&[0, 1]));
+        assert!(!health.report().is_ready());
+        context.set_waiting(false);
+        context.stats(steady());
+        assert!(health.report().is_ready());
     }
 }

@@ -80,13 +80,12 @@ impl Registry {
         if let Some(known) = lock(&self.readers).get(&id) {
             return Ok(Arc::clone(known));
         }
-        let registered =
-            get_schema_by_id(id, &self.settings)
-                .await
-                .map_err(|error| match refusal(&error) {
-                    Some(404) => RegistryError::Unusable(DecodeError::UnknownSchemaId(id)),
-                    _ => RegistryError::Away(error),
-                })?;
+        let registered = get_schema_by_id(id, &self.settings).await.map_err(|error| match code(&error) {
+            // Only the registry's own "schema not found". A bare 404 comes from a wrong path, or from a proxy whose
+            // registry is gone, and must not make dead letters of everything.
+            Some(40403) => RegistryError::Unusable(DecodeError::UnknownSchemaId(id)),
+            _ => RegistryError::Away(error),
+        })?;
         let schema = Arc::new(WriterSchema::parse(&registered.schema)?);
         lock(&self.readers).insert(id, Arc::clone(&schema));
         Ok(schema)
@@ -118,16 +117,16 @@ impl Registry {
                 .await
                 .map(|found| found.id)
         };
-        let id = id.map_err(|error| match refusal(&error) {
-            Some(404) => RegistryError::Refused {
-                subject: subject.to_owned(),
-                why: "it is not registered, and SCHEMA_REGISTRY_AUTO_REGISTER is false".to_owned(),
-            },
-            Some(409 | 422 | 401 | 403) => RegistryError::Refused {
-                subject: subject.to_owned(),
-                why: error.to_string(),
-            },
-            _ => RegistryError::Away(error),
+        let id = id.map_err(|error| {
+            let why = match code(&error) {
+                // No such subject, or not that schema in it.
+                Some(40401 | 40403) => {
+                    "it is not registered, and SCHEMA_REGISTRY_AUTO_REGISTER is false".to_owned()
+                }
+                Some(code) if matches!(status(code), 401 | 403 | 409 | 422) => error.to_string(),
+                _ => return RegistryError::Away(error),
+            };
+            RegistryError::Refused { subject: subject.to_owned(), why }
         })?;
         let id = id.ok_or_else(|| RegistryError::Refused {
             subject: subject.to_owned(),
@@ -143,13 +142,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The HTTP status behind an error that the registry itself gave. Its codes are a status, or a status with two more
-/// digits: 40403 is "schema not found".
-fn refusal(error: &SRCError) -> Option<u32> {
+/// The code of an error that the registry itself gave: an HTTP status, or one with two more digits.
+fn code(error: &SRCError) -> Option<u32> {
     let raw = std::error::Error::source(error)?.downcast_ref::<RawError>()?;
-    Some(if raw.error_code >= 1000 {
-        raw.error_code / 100
-    } else {
-        raw.error_code
-    })
+    Some(raw.error_code)
+}
+
+/// The HTTP status of a code.
+fn status(code: u32) -> u32 {
+    if code >= 1000 { code / 100 } else { code }
 }

@@ -68,13 +68,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         config.batch,
         health.component("kafka", CONSUMER_STALE_AFTER),
     )?;
-    let sender_stale_after = send::stale_after(&config.smtp);
-    let sender = Sender::new(
-        &config,
-        pool.clone(),
-        wake,
-        health.component("smtp", sender_stale_after),
-    )?;
 
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
     let postgres = health.component("postgres", Duration::from_mins(2));

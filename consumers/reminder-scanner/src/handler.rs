@@ -72,8 +72,11 @@ impl Arming {
             .filter(|event| newer.contains(&event.task.id))
             .collect();
         let user_ids: Vec<Uuid> = events.iter().map(|event| event.user_id).collect();
-        let task_ids: Vec<Uuid> = events.iter().map(|event| event.task.id).collect();
-        let known = reminders::lock(tx, &user_ids, &task_ids).await?;
+        let tasks: Vec<_> = events.iter().map(|event| &event.task).collect();
+        let known = reminders::lock(tx, &user_ids, &tasks).await?;
+        if !known.is_empty() {
+            reminders::rank(tx, &user_ids, &tasks).await?;
+        }
 
         let mut writes = Vec::new();
         let mut news: Vec<Encoded> = Vec::new();

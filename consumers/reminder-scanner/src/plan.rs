@@ -1,5 +1,7 @@
 //! Which reminders of a task are to ring, and when: policy, without I/O.
 
+use std::collections::HashSet;
+
 use schedule::{Offset, Trigger, Tz};
 use schemas::{Task, TaskReminder, Timestamp};
 use uuid::Uuid;
@@ -9,10 +11,21 @@ use uuid::Uuid;
 pub struct Known {
     /// Its identity.
     pub id: Uuid,
-    /// Whether it is waiting to ring. If not, it has rung or was cancelled.
-    pub armed: bool,
+    /// What has become of it.
+    pub state: State,
     /// When it is, or was, due to fire.
     pub fire_at: Timestamp,
+}
+
+/// What has become of a reminder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It waits to ring.
+    Armed,
+    /// It rang.
+    Fired,
+    /// It will not ring.
+    Cancelled,
 }
 
 /// What a change of the task does to one of its reminders.
@@ -43,10 +56,12 @@ pub struct Incomputable(pub String);
 /// What follows for the reminders of `task`, changed at `changed_at`, where `known` is what the scanner holds of them.
 ///
 /// A reminder is armed if its time is after the change: "a day before" on a task due in an hour does not ring at once. One
-/// that is armed for the same time stays armed even if that time has passed: then it is late, not unwanted.
+/// that is armed for the same time stays armed even if that time has passed: then it is late, not unwanted. And one that
+/// rang does not ring again for the same time: a change may be older than the ring and yet arrive after it.
 ///
 /// # Errors
-/// When a zone or an offset cannot be read. The API refuses both, so no other writer should have let them pass.
+/// When a zone or an offset cannot be read, or two reminders have one id. The API refuses all three, so no other writer
+/// should have let them pass.
 pub fn plan(task: &Task, changed_at: Timestamp, known: &[Known]) -> Result<Vec<Change>, Incomputable> {
     let over = match (task.deleted_at, task.completed_at) {
         (Some(_), _) => Some("deleted"),
@@ -54,41 +69,34 @@ pub fn plan(task: &Task, changed_at: Timestamp, known: &[Known]) -> Result<Vec<C
         (None, None) => None,
     };
     let zone = schedule::parse_zone(&task.timezone).map_err(|error| Incomputable(error.to_string()))?;
+    let mut ids = HashSet::new();
     let mut changes = Vec::new();
     for reminder in &task.reminders {
+        if !ids.insert(reminder.id) {
+            return Err(Incomputable(format!("two reminders have the id {}", reminder.id)));
+        }
         let before = known.iter().find(|k| k.id == reminder.id);
-        let armed = before.filter(|k| k.armed);
         let wanted = if over.is_none() {
             fire_at(reminder, task.due_at, zone)?
         } else {
             None
         };
-        match (armed, wanted) {
-            (Some(armed), Some(fire_at)) if armed.fire_at == fire_at => {}
+        match (before, wanted) {
+            (Some(before), Some(fire_at)) if before.state != State::Cancelled && before.fire_at == fire_at => {}
             (_, Some(fire_at)) if fire_at > changed_at => {
-                changes.push(Change::Arm {
-                    id: reminder.id,
-                    fire_at,
-                });
+                changes.push(Change::Arm { id: reminder.id, fire_at });
             }
-            (Some(armed), _) => changes.push(Change::Cancel {
-                id: armed.id,
-                fire_at: armed.fire_at,
+            (Some(before), _) if before.state == State::Armed => changes.push(Change::Cancel {
+                id: before.id,
+                fire_at: before.fire_at,
                 reason: over.unwrap_or("rescheduled"),
             }),
-            (None, _) => {}
+            _ => {}
         }
     }
-    changes.extend(
-        known
-            .iter()
-            .filter(|k| k.armed && task.reminders.iter().all(|r| r.id != k.id))
-            .map(|k| Change::Cancel {
-                id: k.id,
-                fire_at: k.fire_at,
-                reason: over.unwrap_or("removed"),
-            }),
-    );
+    changes.extend(known.iter().filter(|k| k.state == State::Armed && !ids.contains(&k.id)).map(|k| {
+        Change::Cancel { id: k.id, fire_at: k.fire_at, reason: over.unwrap_or("removed") }
+    }));
     Ok(changes)
 }
 
@@ -158,10 +166,10 @@ mod tests {
         }
     }
 
-    fn known(id: u128, armed: bool, fire_at: Timestamp) -> Known {
+    fn known(id: u128, state: State, fire_at: Timestamp) -> Known {
         Known {
             id: Uuid::from_u128(id),
-            armed,
+            state,
             fire_at,
         }
     }
@@ -197,15 +205,23 @@ mod tests {
         let due = at("2026-03-27T08:00:01Z");
         let task = task(vec![absolute(1, due)]);
         let later = due + TimeDelta::seconds(1);
-        assert_eq!(plan(&task, later, &[known(1, true, due)]).unwrap(), []);
+        assert_eq!(plan(&task, later, &[known(1, State::Armed, due)]).unwrap(), []);
     }
 
     #[test]
-    fn one_that_rang_does_not_ring_again_when_the_title_changes() {
+    fn one_that_rang_does_not_ring_again_for_the_same_time_whether_the_change_was_before_or_after() {
         let due = at("2026-03-27T08:00:01Z");
         let task = task(vec![absolute(1, due)]);
-        let later = due + TimeDelta::seconds(1);
-        assert_eq!(plan(&task, later, &[known(1, false, due)]).unwrap(), []);
+        for changed_at in [due - TimeDelta::seconds(1), due, due + TimeDelta::seconds(1)] {
+            assert_eq!(plan(&task, changed_at, &[known(1, State::Fired, due)]).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn two_reminders_under_one_id_are_an_error() {
+        let due = at("2026-03-29T09:00:00Z");
+        let twins = task(vec![absolute(1, due), relative(1, "-PT1H")]);
+        assert!(plan(&twins, twins.created_at, &[]).is_err());
     }
 
     #[test]
@@ -214,7 +230,7 @@ mod tests {
         let old = at("2026-03-29T09:00:00Z");
         task.due_at = Some(at("2026-04-02T10:00:00Z"));
         let new = at("2026-04-02T09:00:00Z");
-        for before in [known(1, true, old), known(1, false, old)] {
+        for before in [State::Armed, State::Fired, State::Cancelled].map(|state| known(1, state, old)) {
             let changes = plan(&task, task.created_at, &[before]).unwrap();
             assert_eq!(
                 changes,
@@ -226,7 +242,7 @@ mod tests {
         }
         task.due_at = Some(at("2020-01-01T00:00:00Z"));
         assert_eq!(
-            plan(&task, task.created_at, &[known(1, true, old)]).unwrap(),
+            plan(&task, task.created_at, &[known(1, State::Armed, old)]).unwrap(),
             [Change::Cancel {
                 id: Uuid::from_u128(1),
                 fire_at: old,
@@ -257,17 +273,19 @@ mod tests {
             (&removed, "removed"),
         ] {
             assert_eq!(
-                plan(task, task.created_at, &[known(1, true, due)]).unwrap(),
+                plan(task, task.created_at, &[known(1, State::Armed, due)]).unwrap(),
                 [Change::Cancel {
                     id: Uuid::from_u128(1),
                     fire_at: due,
                     reason
                 }]
             );
-            assert_eq!(plan(task, task.created_at, &[known(1, false, due)]).unwrap(), []);
+            for state in [State::Fired, State::Cancelled] {
+                assert_eq!(plan(task, task.created_at, &[known(1, state, due)]).unwrap(), []);
+            }
         }
         assert_eq!(
-            plan(&open, open.created_at, &[known(1, false, due)]).unwrap(),
+            plan(&open, open.created_at, &[known(1, State::Cancelled, due)]).unwrap(),
             [Change::Arm {
                 id: Uuid::from_u128(1),
                 fire_at: due
@@ -284,7 +302,7 @@ mod tests {
             plan(
                 &task,
                 task.created_at,
-                &[known(1, true, due), known(2, true, due)]
+                &[known(1, State::Armed, due), known(2, State::Armed, due)]
             )
             .unwrap(),
             [Change::Cancel {
@@ -308,21 +326,24 @@ mod tests {
         #[test]
         fn planning_again_after_applying_a_plan_changes_nothing(
             offsets in prop::collection::vec(-200_000_i64..200_000, 0..6),
-            armed in prop::collection::vec((any::<bool>(), -200_000_i64..200_000), 0..6),
+            before in prop::collection::vec((0_usize..3, -200_000_i64..200_000), 0..6),
         ) {
+            const STATES: [State; 3] = [State::Armed, State::Fired, State::Cancelled];
             let now = at("2026-03-27T08:00:00Z");
             let reminders = (1..).zip(&offsets).map(|(id, s)| absolute(id, now + TimeDelta::seconds(*s))).collect();
             let mut known: Vec<Known> =
-                (1..).zip(&armed).map(|(id, (armed, s))| known(id, *armed, now + TimeDelta::seconds(*s))).collect();
+                (1..).zip(&before).map(|(id, (state, s))| known(id, STATES[*state], now + TimeDelta::seconds(*s))).collect();
             let task = task(reminders);
             for change in plan(&task, now, &known).unwrap() {
-                let (id, armed, fire_at) = match change {
-                    Change::Arm { id, fire_at } => (id, true, fire_at),
-                    Change::Cancel { id, fire_at, .. } => (id, false, fire_at),
+                let (id, state, fire_at) = match change {
+                    Change::Arm { id, fire_at } => (id, State::Armed, fire_at),
+                    Change::Cancel { id, fire_at, .. } => (id, State::Cancelled, fire_at),
                 };
-                prop_assert!(!armed || fire_at > now, "armed for the past");
+                prop_assert!(state != State::Armed || fire_at > now, "armed for the past");
+                let rang = Known { id, state: State::Fired, fire_at };
+                prop_assert!(state != State::Armed || !known.contains(&rang), "armed for a time at which it rang");
                 known.retain(|k| k.id != id);
-                known.push(Known { id, armed, fire_at });
+                known.push(Known { id, state, fire_at });
             }
             prop_assert_eq!(plan(&task, now, &known).unwrap(), []);
         }

@@ -7,7 +7,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor, Row};
 use uuid::Uuid;
 
-use crate::plan::Known;
+use crate::plan::{Known, State};
 
 /// Keeps the newest version of each task. Returns which of `tasks` were newer than what was kept; the others are old news.
 /// Each task comes at most once in `tasks`.
@@ -36,23 +36,27 @@ pub(crate) async fn keep_newest(
 pub(crate) async fn lock(
     tx: &mut PgConnection,
     user_ids: &[Uuid],
-    task_ids: &[Uuid],
+    tasks: &[&Task],
 ) -> Result<HashMap<Uuid, Vec<Known>>, sqlx::Error> {
     let rows = sqlx::query(
-        "select r.task_id, r.id, r.state = 'armed', r.fire_at
+        "select r.task_id, r.id, r.state, r.fire_at
          from unnest($1::uuid[], $2::uuid[]) as t (user_id, task_id)
          join reminders.reminders r using (user_id, task_id)
          for update of r",
     )
     .bind(user_ids)
-    .bind(task_ids)
+    .bind(tasks.iter().map(|task| task.id).collect::<Vec<_>>())
     .fetch_all(tx)
     .await?;
     let mut known: HashMap<Uuid, Vec<Known>> = HashMap::new();
     for row in rows {
         let reminder = Known {
             id: row.try_get(1)?,
-            armed: row.try_get(2)?,
+            state: match row.try_get(2)? {
+                "armed" => State::Armed,
+                "fired" => State::Fired,
+                _ => State::Cancelled,
+            },
             fire_at: row.try_get(3)?,
         };
         known.entry(row.try_get(0)?).or_default().push(reminder);
@@ -89,6 +93,26 @@ pub(crate) async fn write(tx: &mut PgConnection, writes: &[Write]) -> Result<(),
     .bind(writes.iter().map(|w| w.fire_at).collect::<Vec<_>>())
     .bind(writes.iter().map(|w| urgency(w.priority)).collect::<Vec<_>>())
     .bind(writes.iter().map(|w| w.cancelled).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Keeps the urgency of armed reminders that of their tasks: another priority is no other time, so nothing else changes
+/// these rows.
+pub(crate) async fn rank(
+    tx: &mut PgConnection,
+    user_ids: &[Uuid],
+    tasks: &[&Task],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update reminders.reminders r set urgency = t.urgency
+         from unnest($1::uuid[], $2::uuid[], $3::smallint[]) as t (user_id, task_id, urgency)
+         where r.user_id = t.user_id and r.task_id = t.task_id and r.state = 'armed' and r.urgency <> t.urgency",
+    )
+    .bind(user_ids)
+    .bind(tasks.iter().map(|task| task.id).collect::<Vec<_>>())
+    .bind(tasks.iter().map(|task| urgency(task.priority)).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())

@@ -48,7 +48,8 @@ impl App {
         T: Send + 'static,
         F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        db::detached(work(self.pool.clone()).in_current_span()).await
+        // Boxed, because a task's future is moved several times, and those of transactions are large.
+        db::detached(Box::pin(work(self.pool.clone()).in_current_span())).await
     }
 }
 

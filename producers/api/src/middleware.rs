@@ -1,6 +1,7 @@
 //! What happens around every request: its id, its span, its time limit, its log line and its metrics.
 
 use std::any::Any;
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
@@ -74,8 +75,9 @@ struct Panicked;
 /// The one line about a request that failed by no fault of its own.
 fn log_fault(fault: &Problem, response: &Response, took: Duration) {
     let status = response.status().as_u16();
-    let error = fault.cause().map(ToString::to_string);
-    let error = error.as_deref().unwrap_or("none");
+    let error = fault
+        .cause()
+        .map_or_else(|| "none".to_owned(), |cause| chain(cause));
     if status == 500 {
         tracing::error!(
             http.status = status,
@@ -91,6 +93,21 @@ fn log_fault(fault: &Problem, response: &Response, took: Duration) {
             "a request was turned away"
         );
     }
+}
+
+/// An error with what is behind it, unless it says so itself.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut behind = error.source();
+    while let Some(error) = behind {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        behind = error.source();
+    }
+    text
 }
 
 fn millis(time: Duration) -> f64 {

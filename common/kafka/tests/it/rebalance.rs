@@ -1,6 +1,7 @@
 //! Members that come, go and are killed while events flow.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 
@@ -131,5 +132,40 @@ async fn what_a_killed_member_had_is_taken_over_by_another() {
     let member = world.member(GROUP, BATCH, world.counting(GROUP));
     world.wait_for(GROUP, all.len()).await;
     member.stop().await;
+    world.assert_once_and_in_order(&all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_go_to_another_member_while_a_batch_waits_are_read_when_they_come_back() {
+    let world = World::create().await;
+    let users = users(40);
+    let first = events(&users, 1..=10);
+    world.publish(&first).await;
+    let back = Arc::new(AtomicBool::new(false));
+    let tries = Arc::new(AtomicUsize::new(0));
+    let waits = {
+        let (back, tries) = (Arc::clone(&back), Arc::clone(&tries));
+        Before(
+            move |_: &[Record]| {
+                tries.fetch_add(1, Ordering::Relaxed);
+                if back.load(Ordering::Acquire) { Ok(()) } else { Err(away()) }
+            },
+            world.counting(GROUP),
+        )
+    };
+    let stays = world.member(GROUP, BATCH, waits);
+    // Long enough to have paused all partitions.
+    eventually("it waits", async || (tries.load(Ordering::Relaxed) >= 7).then_some(())).await;
+    let goes = world.member(GROUP, BATCH, world.counting(GROUP));
+    eventually("the other one works", async || (!world.effects().await.is_empty()).then_some(())).await;
+    back.store(true, Ordering::Release);
+    world.wait_for(GROUP, first.len()).await;
+    goes.stop().await;
+
+    let second = events(&users, 11..=20);
+    world.publish(&second).await;
+    let all = [first, second].concat();
+    world.wait_for(GROUP, all.len()).await;
+    stays.stop().await;
     world.assert_once_and_in_order(&all).await;
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::Tls;
 
 const GREETING: &[(&str, &str)] = &[("", "220 ready\r\n"), ("EHLO", "250-me\r\n250 8BITMIME\r\n")];
+const HANG: (&str, &str) = ("HANG", "");
 const ACCEPTED: &[(&str, &str)] = &[
     ("MAIL", "250 ok\r\n"),
     ("RCPT", "250 ok\r\n"),
@@ -15,7 +16,7 @@ const ACCEPTED: &[(&str, &str)] = &[
 ];
 
 /// One script for each connection, in their order: pairs of how a line starts and the answer to it. The lines between,
-/// such as those of a mail, are skipped. A script that ends closes the connection.
+/// such as those of a mail, are skipped. A script that ends closes the connection; `HANG` keeps it open and silent.
 async fn server(scripts: Vec<Vec<(&'static str, &'static str)>>) -> SmtpConfig {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -25,6 +26,9 @@ async fn server(scripts: Vec<Vec<(&'static str, &'static str)>>) -> SmtpConfig {
             let mut stream = BufReader::new(stream);
             let mut line = String::new();
             for (start, answer) in script {
+                if start == HANG.0 {
+                    tokio::time::sleep(Duration::from_secs(60)).await;
+                }
                 while !start.is_empty() {
                     line.clear();
                     if stream.read_line(&mut line).await.unwrap_or(0) == 0 || line.starts_with(start) {
@@ -134,9 +138,8 @@ async fn a_server_that_closes_after_the_mail_with_an_answer_is_not_ambiguous() {
 
 #[tokio::test]
 async fn no_answer_in_time_is_told_apart_by_where_it_is_missing() {
-    let hang = ("nothing starts so", "");
     for (stage, ambiguous) in [(1, false), (2, false), (3, true)] {
-        let smtp = smtp(vec![script(&[GREETING, &ACCEPTED[..stage], &[hang]])]).await;
+        let smtp = smtp(vec![script(&[GREETING, &ACCEPTED[..stage], &[HANG]])]).await;
         let expected = transient("the answer did not come in time", false, ambiguous);
         assert_eq!(send(&smtp).await, expected, "{stage}");
     }
@@ -197,7 +200,7 @@ async fn what_is_slipped_in_before_tls_is_not_taken_for_the_servers_words() {
         ("", "220 ready\r\n"),
         ("EHLO", "250-me\r\n250 STARTTLS\r\n"),
         ("STARTTLS", "220 go\r\n250-me\r\n250 AUTH PLAIN\r\n"),
-        ("nothing starts so", ""),
+        HANG,
     ];
     let config = SmtpConfig {
         tls: Tls::Starttls,
@@ -208,13 +211,13 @@ async fn what_is_slipped_in_before_tls_is_not_taken_for_the_servers_words() {
     let Err(SendError::Unavailable(reason)) = result else {
         panic!("{result:?}")
     };
-    // The handshake itself meets the words, and takes them for what they are.
+    // The handshake itself meets the words, and takes them for what they are. Otherwise it would wait for a server.
     assert!(reason.contains("STARTTLS failed"), "{reason}");
 }
 
 #[tokio::test]
 async fn no_more_connections_than_allowed() {
-    let hang = script(&[GREETING, &[("nothing starts so", "")]]);
+    let hang = script(&[GREETING, &[HANG]]);
     let smtp = smtp(vec![hang.clone(), hang.clone(), hang]).await;
     let (_first, _second) = (smtp.turn().await, smtp.turn().await);
     assert!(timeout(Duration::from_millis(50), smtp.turn()).await.is_err());

@@ -60,6 +60,9 @@ async fn a_reminder_that_fired_becomes_one_mail_and_one_event_however_often_it_c
     })
     .await;
     service.stop().await;
+    // The hourly sweep, with the rights of the role; nothing is old enough.
+    let swept = db::inbox::EMAIL_SENDER.sweep(&database.pool("email-sender")).await;
+    assert_eq!(swept.unwrap(), 0);
 
     let mails = catcher.mails().await;
     assert_eq!(mails.len(), 1);
@@ -269,6 +272,59 @@ async fn two_senders_side_by_side_send_each_mail_once() {
             .collect::<HashSet<_>>()
             .len(),
         300
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_ended_has_no_say_but_that_a_mail_was_accepted() {
+    let (database, catcher) = (Database::create().await, Catcher::start().await);
+    catcher
+        .faults(json!([
+            {"at": "rcpt", "match": "nobody@*", "code": 550, "delay_ms": 1500},
+            {"at": "rcpt", "match": "busy@*", "code": 450, "delay_ms": 1500},
+            {"at": "rcpt", "match": "ada@*", "delay_ms": 1500},
+        ]))
+        .await;
+    let nobody = arm(&database, database.user("nobody@example.com").await, "x").await;
+    let busy = arm(&database, database.user("busy@example.com").await, "x").await;
+    let good = arm(&database, database.user("ada@example.com").await, "x").await;
+    // The first mail goes alone; those that follow go together.
+    sqlx::query("update delivery.deliveries set next_attempt_at = now() + interval '1 second'")
+        .execute(database.admin())
+        .await
+        .unwrap();
+    let first = arm(&database, database.user("first@example.com").await, "x").await;
+    let service = Running::start(config(&database, &no_topics(), catcher.port, &[]));
+    until_state(&database, first, "sent").await;
+    eventually("all are claimed", async || {
+        let least: i32 =
+            sqlx::query_scalar("select min(attempts) from delivery.deliveries where state = 'pending'")
+                .fetch_one(database.admin())
+                .await
+                .unwrap();
+        (least == 1).then_some(())
+    })
+    .await;
+    // As if the leases had run out and another process had claimed them.
+    sqlx::query(
+        "update delivery.deliveries set attempts = 2, next_attempt_at = now() + interval '1 hour'
+         where state = 'pending'",
+    )
+    .execute(database.admin())
+    .await
+    .unwrap();
+    until_state(&database, good, "sent").await;
+    service.stop().await;
+    for id in [nobody, busy] {
+        let row = row(&database, id).await;
+        assert_eq!(
+            (row.state.as_str(), row.attempts, row.last_error),
+            ("pending", 2, None)
+        );
+    }
+    assert_eq!(
+        kinds(&notifications(&database).await),
+        [NotificationEventKind::Sent; 2]
     );
 }
 

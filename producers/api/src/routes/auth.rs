@@ -31,7 +31,7 @@ async fn register(State(app): State<App>, JsonObject(body): JsonObject) -> Resul
             Ok(user)
         })
         .await?;
-    session(&app, StatusCode::CREATED, &user)
+    signed_in(&app, StatusCode::CREATED, &user)
 }
 
 async fn login(State(app): State<App>, JsonObject(body): JsonObject) -> Result<Response, Problem> {
@@ -43,7 +43,7 @@ async fn login(State(app): State<App>, JsonObject(body): JsonObject) -> Result<R
     let right = app.passwords.verify(password, hash).await?;
     // One answer for an unknown address and for a wrong password.
     match user.filter(|_| right) {
-        Some(user) => session(&app, StatusCode::OK, &user),
+        Some(user) => signed_in(&app, StatusCode::OK, &user),
         None => Err(Problem::new(
             Kind::WrongCredentials,
             "No account has this address and this password.",
@@ -51,15 +51,15 @@ async fn login(State(app): State<App>, JsonObject(body): JsonObject) -> Result<R
     }
 }
 
-fn session(app: &App, status: StatusCode, user: &User) -> Result<Response, Problem> {
+fn signed_in(app: &App, status: StatusCode, user: &User) -> Result<Response, Problem> {
     #[derive(Serialize)]
-    struct Session<'a> {
+    struct SignedIn<'a> {
         user: &'a User,
         access_token: String,
         token_type: &'static str,
         expires_in: u64,
     }
-    let session = Session {
+    let answer = SignedIn {
         user,
         access_token: app
             .tokens
@@ -70,7 +70,7 @@ fn session(app: &App, status: StatusCode, user: &User) -> Result<Response, Probl
     };
     // RFC 6749 section 5.1: tokens are never cached.
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((status, no_store, Json(session)).into_response())
+    Ok((status, no_store, Json(answer)).into_response())
 }
 
 async fn jwks(State(app): State<App>) -> Response {

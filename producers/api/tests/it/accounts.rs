@@ -45,8 +45,8 @@ async fn a_person_registers_logs_in_and_gets_tokens_that_work() {
     assert_eq!(login.status, StatusCode::OK, "{}", login.text);
     assert_eq!(login.json()["user"], *user);
 
-    for session in [&registered, &login.json()] {
-        let token = session["access_token"].as_str().unwrap();
+    for answer in [&registered, &login.json()] {
+        let token = answer["access_token"].as_str().unwrap();
         let bearer = server.tokens.verify(token).unwrap();
         assert_eq!(
             bearer.user_id,

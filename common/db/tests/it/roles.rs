@@ -1,0 +1,234 @@
+//! Each service may do what it must, and is refused what it must not.
+
+use super::*;
+
+/// What a service does, and what it must never be able to.
+struct Rights {
+    service: &'static str,
+    may: &'static [&'static str],
+    may_not: &'static [&'static str],
+}
+
+const TABLES: [&str; 13] = [
+    "accounts.users",
+    "tasks.tasks",
+    "tasks.series",
+    "outbox.events",
+    "outbox.schemas",
+    "outbox.cursors",
+    "reminders.inbox",
+    "reminders.tasks",
+    "reminders.reminders",
+    "recurrence.inbox",
+    "delivery.inbox",
+    "delivery.deliveries",
+    "audit.events",
+];
+
+/// Beside these every service is refused everything on every table.
+const RIGHTS: [Rights; 6] = [
+    Rights {
+        service: "api",
+        may: &[
+            "select * from accounts.users",
+            "insert into accounts.users default values",
+            "select * from tasks.tasks for update",
+            "insert into tasks.tasks default values",
+            "update tasks.tasks set title = ''",
+            "select * from tasks.series for update",
+            "insert into tasks.series default values",
+            "update tasks.series set rrule = ''",
+            "insert into outbox.events default values",
+            "select nextval('outbox.events_seq')",
+        ],
+        may_not: &[
+            "select setval('outbox.events_seq', 1)",
+            "select outbox.rebase()",
+            "select audit.drop_partitions('2000-01-01')",
+            "create table public.mine ()",
+            "create schema mine",
+            "create role mine",
+            "set role carillon_audit_sink",
+            "truncate tasks.tasks",
+        ],
+    },
+    Rights {
+        service: "outbox-relay",
+        may: &[
+            "select * from outbox.events",
+            "select * from outbox.schemas",
+            "select * from outbox.cursors",
+            "update outbox.cursors set done_seq = 0",
+            "select last_value from outbox.events_seq",
+            "truncate outbox.events_0",
+            "select outbox.rebase()",
+        ],
+        may_not: &["select nextval('outbox.events_seq')", "truncate outbox.cursors", "drop table outbox.events_0"],
+    },
+    Rights {
+        service: "reminder-scanner",
+        may: &[
+            "select * from reminders.inbox",
+            "insert into reminders.inbox default values",
+            "delete from reminders.inbox",
+            "select * from reminders.tasks for update",
+            "insert into reminders.tasks default values",
+            "update reminders.tasks set version = 1",
+            "select * from reminders.reminders for update skip locked",
+            "insert into reminders.reminders default values",
+            "update reminders.reminders set state = 'fired'",
+            "insert into outbox.events default values",
+            "select nextval('outbox.events_seq')",
+        ],
+        may_not: &["select outbox.rebase()", "truncate reminders.inbox"],
+    },
+    Rights {
+        service: "recurrence-generator",
+        may: &[
+            "select * from recurrence.inbox",
+            "insert into recurrence.inbox default values",
+            "delete from recurrence.inbox",
+            "select * from tasks.tasks",
+            "insert into tasks.tasks default values",
+            "select * from tasks.series for update",
+            "insert into outbox.events default values",
+            "select nextval('outbox.events_seq')",
+        ],
+        may_not: &["update tasks.series set rrule = ''", "update tasks.series set user_id = user_id"],
+    },
+    Rights {
+        service: "email-sender",
+        may: &[
+            "select id, email, name, timezone from accounts.users",
+            "select * from delivery.inbox",
+            "insert into delivery.inbox default values",
+            "delete from delivery.inbox",
+            "select * from delivery.deliveries for update skip locked",
+            "insert into delivery.deliveries default values",
+            "update delivery.deliveries set state = 'sent'",
+            "insert into outbox.events default values",
+            "select nextval('outbox.events_seq')",
+        ],
+        may_not: &[
+            "select password_hash from accounts.users",
+            "select count(*) from accounts.users where password_hash like 'a%'",
+            "select created_at from accounts.users",
+        ],
+    },
+    Rights {
+        service: "audit-sink",
+        may: &[
+            "select * from audit.events",
+            "insert into audit.events default values",
+            "select audit.ensure_partitions(current_date, 2)",
+            "select audit.drop_partitions('2000-01-01')",
+        ],
+        may_not: &[
+            "truncate audit.events",
+            "drop table audit.events_default",
+            "insert into audit.events_default default values",
+            "select nextval('outbox.events_seq')",
+        ],
+    },
+];
+
+/// Everything that can be done to a table, as a statement that needs the right on the whole of it.
+fn every_statement() -> Vec<String> {
+    TABLES
+        .iter()
+        .flat_map(|table| {
+            // `ctid` cannot be set; the last column of the row type can, and none of these lacks one of these names.
+            let column = match *table {
+                "accounts.users" => "name",
+                "tasks.tasks" => "title",
+                "tasks.series" => "rrule",
+                "outbox.events" => "topic",
+                "outbox.schemas" => "topic",
+                "outbox.cursors" => "done_seq",
+                "reminders.tasks" => "version",
+                "reminders.reminders" | "delivery.deliveries" => "state",
+                "audit.events" => "topic",
+                _ => "processed_at",
+            };
+            [
+                format!("select * from {table}"),
+                format!("insert into {table} default values"),
+                format!("update {table} set {column} = null"),
+                format!("delete from {table}"),
+                format!("truncate {table}"),
+            ]
+        })
+        .collect()
+}
+
+/// What a statement would need the right for: its verb and its table.
+fn right(statement: &str) -> (String, String) {
+    let words: Vec<&str> = statement.split([' ', '(']).collect();
+    let table = words.iter().find(|word| TABLES.contains(word)).copied().unwrap_or_default();
+    (words[0].to_owned(), table.to_owned())
+}
+
+/// Whether the statement is refused for want of a right. What it would change is undone.
+async fn refused(connection: &mut PgConnection, statement: &str) -> bool {
+    // EXPLAIN checks the rights of a query and runs nothing; what is no query runs, and is rolled back.
+    let explainable = ["select * ", "insert ", "update ", "delete "].iter().any(|verb| statement.starts_with(verb));
+    let statement = if explainable { format!("explain {statement}") } else { statement.to_owned() };
+    let mut tx = connection.begin().await.unwrap();
+    let outcome = sqlx::query(AssertSqlSafe(statement.clone())).execute(&mut *tx).await;
+    tx.rollback().await.unwrap();
+    match outcome {
+        Ok(_) => false,
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => true,
+        Err(error) => panic!("{statement}: {error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_service_may_do_what_it_must_and_nothing_else() {
+    let database = Database::create().await;
+    for Rights { service, may, may_not } in RIGHTS {
+        let mut connection = database.config(service).connect().await.unwrap();
+        for statement in may {
+            assert!(!refused(&mut connection, statement).await, "{service} must be able to: {statement}");
+        }
+        for statement in may_not {
+            assert!(refused(&mut connection, statement).await, "{service} must not be able to: {statement}");
+        }
+        let granted: Vec<_> = may.iter().map(|statement| right(statement)).collect();
+        for statement in every_statement() {
+            // Rights on some columns do not make one on the table.
+            let partly = service == "email-sender" && statement == "select * from accounts.users";
+            if partly || !granted.contains(&right(&statement)) {
+                assert!(refused(&mut connection, &statement).await, "{service} must not be able to: {statement}");
+            }
+        }
+        connection.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_a_role_for_every_service_and_no_table_that_this_test_forgets() {
+    let database = Database::create().await;
+    let services: Vec<&str> = RIGHTS.iter().map(|rights| rights.service).collect();
+    let mut tables: Vec<String> = sqlx::query_scalar(
+        "select schemaname || '.' || tablename from pg_tables
+         where schemaname not in ('pg_catalog', 'information_schema', 'public')
+           and (schemaname || '.' || tablename)::regclass not in (select inhrelid from pg_inherits)",
+    )
+    .fetch_all(database.admin())
+    .await
+    .unwrap();
+    tables.sort();
+    let mut known = TABLES.to_vec();
+    known.sort_unstable();
+    assert_eq!(tables, known);
+    let roles: Vec<String> =
+        sqlx::query_scalar("select distinct grantee from information_schema.role_table_grants where grantee like 'carillon\\_%' and grantee <> current_user")
+            .fetch_all(database.admin())
+            .await
+            .unwrap();
+    for role in roles {
+        let service = role.trim_start_matches("carillon_").replace('_', "-");
+        assert!(services.contains(&service.as_str()), "{role} has rights that nothing here checks");
+    }
+}

@@ -1,0 +1,261 @@
+//! Tasks and series: with their events or not at all, each version once, and never somebody else's.
+
+use chrono::TimeDelta;
+use db::tasks::{self, Series};
+use schemas::{Priority, TaskReminder, Timestamp};
+
+use super::*;
+
+/// The people of one test, and the API that they use.
+struct World {
+    database: Database,
+    api: PgPool,
+    ada: Uuid,
+    bob: Uuid,
+}
+
+impl World {
+    async fn create() -> Self {
+        let database = Database::create().await;
+        let (ada, bob) = (database.user("ada@example.org").await, database.user("bob@example.org").await);
+        Self { api: database.pool("api"), database, ada, bob }
+    }
+
+    async fn insert(&self, user_id: Uuid, task: &Task) -> Encoded {
+        let event = event(TaskEventKind::Created, user_id, task);
+        assert!(tasks::insert(&self.api, user_id, task, &event).await.unwrap());
+        event
+    }
+
+    async fn series(&self, user_id: Uuid) -> Series {
+        let series = Series {
+            id: Uuid::now_v7(),
+            rrule: "FREQ=DAILY".to_owned(),
+            starts_at: schemas::now(),
+            timezone: "Europe/Berlin".to_owned(),
+        };
+        let mut tx = self.api.begin().await.unwrap();
+        tasks::insert_series(&mut tx, user_id, &series).await.unwrap();
+        tx.commit().await.unwrap();
+        series
+    }
+}
+
+/// A task with something in every field.
+fn full() -> Task {
+    let at = schemas::now() + TimeDelta::days(1);
+    Task {
+        description: Some("Each of *them*, \"slowly\" \u{1f331}".to_owned()),
+        priority: Priority::Urgent,
+        tags: vec!["home".to_owned(), String::new(), "a, b".to_owned()],
+        reminders: vec![
+            TaskReminder { id: Uuid::now_v7(), offset: None, at: Some(at) },
+            TaskReminder { id: Uuid::now_v7(), offset: Some("-PT10M".to_owned()), at: None },
+        ],
+        completed_at: Some(at),
+        ..samples::task_with_reminder(at)
+    }
+}
+
+fn instance(series: &Series, occurrence: Timestamp) -> Task {
+    Task {
+        series_id: Some(series.id),
+        occurrence: Some(occurrence),
+        recurrence: Some(series.rrule.clone()),
+        ..samples::task()
+    }
+}
+
+fn changed(task: &Task, title: &str) -> Task {
+    Task { version: task.version + 1, title: title.to_owned(), updated_at: schemas::now(), ..task.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_inserted_is_read_back_as_it_was_and_its_event_is_written_with_it() {
+    let world = World::create().await;
+    let task = full();
+    let event = world.insert(world.ada, &task).await;
+    assert_eq!(tasks::get(&world.api, world.ada, task.id).await.unwrap(), Some(task.clone()));
+    assert_eq!(outbox(&world.database).await, [event.event_id]);
+
+    // In a transaction that is rolled back neither of them stays.
+    let mut tx = world.api.begin().await.unwrap();
+    let undone = samples::task();
+    let event = super::event(TaskEventKind::Created, world.ada, &undone);
+    assert!(tasks::insert(&mut *tx, world.ada, &undone, &event).await.unwrap());
+    tx.rollback().await.unwrap();
+    assert_eq!(tasks::get(&world.api, world.ada, undone.id).await.unwrap(), None);
+    assert_eq!(outbox(&world.database).await.len(), 1);
+
+    // And an id that is taken writes no event.
+    let error = tasks::insert(&world.api, world.ada, &task, &event).await.unwrap_err();
+    assert_eq!(db::violated_constraint(&error), Some("tasks_pkey"));
+    assert_eq!(outbox(&world.database).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_occurrence_of_a_series_is_made_once_by_whomever_and_the_second_writes_no_event() {
+    let world = World::create().await;
+    let generator = world.database.pool("recurrence-generator");
+    let series = world.series(world.ada).await;
+    let first = instance(&series, series.starts_at);
+    let event = world.insert(world.ada, &first).await;
+
+    for pool in [&generator, &world.api] {
+        let again = instance(&series, series.starts_at);
+        let event = super::event(TaskEventKind::Created, world.ada, &again);
+        assert!(!tasks::insert(pool, world.ada, &again, &event).await.unwrap());
+        assert_eq!(tasks::get(&world.api, world.ada, again.id).await.unwrap(), None);
+    }
+    assert_eq!(outbox(&world.database).await, [event.event_id]);
+
+    // Many at once: one of them makes it.
+    let occurrence = series.starts_at + TimeDelta::days(1);
+    let made = futures::future::join_all((0..8).map(|_| async {
+        let next = instance(&series, occurrence);
+        let event = super::event(TaskEventKind::Created, world.ada, &next);
+        tasks::insert(&generator, world.ada, &next, &event).await.unwrap()
+    }))
+    .await;
+    assert_eq!(made.iter().filter(|made| **made).count(), 1);
+    assert_eq!(outbox(&world.database).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_goes_from_one_version_to_the_next_and_any_other_is_refused_with_its_event() {
+    let world = World::create().await;
+    let task = full();
+    world.insert(world.ada, &task).await;
+    let second = Task { due_at: None, reminders: Vec::new(), completed_at: None, ..changed(&task, "second") };
+    let mut tx = world.api.begin().await.unwrap();
+    assert_eq!(tasks::lock(&mut tx, world.ada, task.id).await.unwrap(), Some(task.clone()));
+    let event = super::event(TaskEventKind::Updated, world.ada, &second);
+    tasks::update(&mut tx, world.ada, &second, &event).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(tasks::get(&world.api, world.ada, task.id).await.unwrap(), Some(second.clone()));
+    assert_eq!(outbox(&world.database).await.len(), 2);
+
+    let skips = Task { version: 4, ..second.clone() };
+    for wrong in [&second, &task, &skips] {
+        let mut tx = world.api.begin().await.unwrap();
+        let event = super::event(TaskEventKind::Updated, world.ada, wrong);
+        let error = tasks::update(&mut tx, world.ada, wrong, &event).await.unwrap_err();
+        assert!(matches!(error, sqlx::Error::RowNotFound), "version {}: {error}", wrong.version);
+        // Even by a caller who commits all the same.
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(tasks::get(&world.api, world.ada, task.id).await.unwrap(), Some(second));
+    assert_eq!(outbox(&world.database).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_meet_wait_for_each_other_and_each_sees_the_one_before() {
+    let world = World::create().await;
+    let task = samples::task();
+    world.insert(world.ada, &task).await;
+    futures::future::join_all((0..12).map(|n| {
+        let (api, user_id, id) = (world.api.clone(), world.ada, task.id);
+        tokio::spawn(async move {
+            let mut tx = api.begin().await.unwrap();
+            let before = tasks::lock(&mut tx, user_id, id).await.unwrap().unwrap();
+            let after = changed(&before, &format!("{} {n}", before.title));
+            let event = super::event(TaskEventKind::Updated, user_id, &after);
+            tasks::update(&mut tx, user_id, &after, &event).await.unwrap();
+            tx.commit().await.unwrap();
+        })
+    }))
+    .await
+    .into_iter()
+    .for_each(|done| done.unwrap());
+    let last = tasks::get(&world.api, world.ada, task.id).await.unwrap().unwrap();
+    assert_eq!(last.version, 13);
+    for n in 0..12 {
+        assert!(last.title.contains(&format!(" {n}")), "{n} is lost");
+    }
+    assert_eq!(outbox(&world.database).await.len(), 13);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_lists_locks_or_changes_what_belongs_to_somebody_else() {
+    let world = World::create().await;
+    let series = world.series(world.ada).await;
+    let task = instance(&series, series.starts_at);
+    world.insert(world.ada, &task).await;
+    let api = &world.api;
+    for stranger in [world.bob, Uuid::now_v7(), Uuid::nil()] {
+        assert_eq!(tasks::get(api, stranger, task.id).await.unwrap(), None);
+        assert_eq!(tasks::list(api, stranger, None, 100).await.unwrap(), []);
+        let mut tx = api.begin().await.unwrap();
+        assert_eq!(tasks::lock(&mut tx, stranger, task.id).await.unwrap(), None);
+        let stolen = changed(&task, "stolen");
+        let event = super::event(TaskEventKind::Updated, stranger, &stolen);
+        let error = tasks::update(&mut tx, stranger, &stolen, &event).await.unwrap_err();
+        assert!(matches!(error, sqlx::Error::RowNotFound), "{error}");
+        assert_eq!(tasks::lock_series(&mut tx, stranger, series.id).await.unwrap(), None);
+        assert_eq!(tasks::latest_occurrence(&mut tx, stranger, series.id).await.unwrap(), None);
+        tx.commit().await.unwrap();
+    }
+    // Nor can he make it an instance of her series.
+    let intruder = instance(&series, series.starts_at + TimeDelta::days(1));
+    let event = super::event(TaskEventKind::Created, world.bob, &intruder);
+    let error = tasks::insert(api, world.bob, &intruder, &event).await.unwrap_err();
+    assert_eq!(classify(&error), Failure::Data);
+    assert_eq!(tasks::get(api, world.ada, task.id).await.unwrap(), Some(task));
+    assert_eq!(outbox(&world.database).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_task_is_neither_got_nor_listed_nor_locked_and_its_occurrence_stays_taken() {
+    let world = World::create().await;
+    let series = world.series(world.ada).await;
+    let task = instance(&series, series.starts_at);
+    world.insert(world.ada, &task).await;
+    let mut tx = world.api.begin().await.unwrap();
+    let deleted = Task { deleted_at: Some(schemas::now()), ..changed(&task, &task.title) };
+    let event = super::event(TaskEventKind::Deleted, world.ada, &deleted);
+    tasks::update(&mut tx, world.ada, &deleted, &event).await.unwrap();
+    tx.commit().await.unwrap();
+
+    assert_eq!(tasks::get(&world.api, world.ada, task.id).await.unwrap(), None);
+    assert_eq!(tasks::list(&world.api, world.ada, None, 100).await.unwrap(), []);
+    let generator = world.database.pool("recurrence-generator");
+    for pool in [&world.api, &generator] {
+        let mut tx = pool.begin().await.unwrap();
+        assert_eq!(tasks::lock_series(&mut tx, world.ada, series.id).await.unwrap(), Some(series.clone()));
+        let latest = tasks::latest_occurrence(&mut tx, world.ada, series.id).await.unwrap();
+        assert_eq!(latest, Some(series.starts_at));
+    }
+    let mut tx = world.api.begin().await.unwrap();
+    assert_eq!(tasks::lock(&mut tx, world.ada, task.id).await.unwrap(), None);
+    let again = instance(&series, series.starts_at);
+    let event = super::event(TaskEventKind::Created, world.ada, &again);
+    assert!(!tasks::insert(&generator, world.ada, &again, &event).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_go_from_the_newest_to_the_oldest_and_hold_every_task_once() {
+    let world = World::create().await;
+    let mut ids = Vec::new();
+    for n in 0..25 {
+        let task = samples::task();
+        world.insert(world.ada, &task).await;
+        ids.push(task.id);
+        // Somebody else's come between.
+        if n % 3 == 0 {
+            world.insert(world.bob, &samples::task()).await;
+        }
+    }
+    ids.reverse();
+    let mut pages: Vec<Vec<Uuid>> = Vec::new();
+    let mut before = None;
+    loop {
+        let page = tasks::list(&world.api, world.ada, before, 10).await.unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some(last.id);
+        pages.push(page.into_iter().map(|task| task.id).collect());
+        // What is new meanwhile moves nothing from one page to another.
+        world.insert(world.ada, &samples::task()).await;
+    }
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 5]);
+    assert_eq!(pages.concat(), ids);
+}

@@ -1,0 +1,61 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Measures each path beside the bare limit of what it stands on, and prints a table.
+#[derive(Debug, Parser)]
+#[command(name = "scripts/bench", disable_version_flag = true)]
+pub struct Args {
+    /// Measure only this; may be given several times.
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+    /// A tenth of the volumes: to try it out, not to quote.
+    #[arg(long)]
+    pub quick: bool,
+    /// Write the same numbers, and more, to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Fail (exit code 2) when a target is missed.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Creating tasks over HTTP.
+    Api,
+    /// From the commit of an event to its acknowledgement by the broker.
+    Relay,
+    /// Events into the audit trail.
+    Audit,
+    /// How late reminders fire.
+    Reminders,
+    /// What a service takes that has nothing to do, and how soon it is ready.
+    Idle,
+}
+
+impl Part {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Relay => "relay",
+            Self::Audit => "audit",
+            Self::Reminders => "reminders",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+impl Args {
+    /// The chosen parts, in their order; all of them if none is named.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        Part::value_variants()
+            .iter()
+            .copied()
+            .filter(|part| self.only.is_empty() || self.only.contains(part))
+    }
+}

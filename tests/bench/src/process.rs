@@ -1,0 +1,199 @@
+//! A service's release binary as a child process, with the settings that every installation has to give and no others.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use support::{Database, Topics, stack};
+
+use crate::machine::field;
+
+/// How long a service may take to get ready.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The kernel counts CPU time in these (USER_HZ).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A running service. Dropping it kills it.
+#[derive(Debug)]
+pub struct Service {
+    name: &'static str,
+    child: Child,
+    started: Instant,
+    port: u16,
+    log: PathBuf,
+    http: reqwest::Client,
+}
+
+impl Service {
+    /// Starts it against a database and topics of its own.
+    pub fn start(name: &'static str, database: &Database, topics: &Topics) -> anyhow::Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let log = logs()?.join(format!("{name}-{}.log", database.name()));
+        let output = File::options().create(true).append(true).open(&log)?;
+        // Built together with this program, into the same folder.
+        let binary = std::env::current_exe()?.with_file_name(name);
+        let mut command = Command::new(&binary);
+        command
+            .env_clear()
+            .env("HTTP_HOST", "127.0.0.1")
+            .env("HTTP_PORT", port.to_string())
+            .env("DATABASE_URL", database.url(name))
+            .env("KAFKA_BOOTSTRAP_SERVERS", stack("KAFKA_BOOTSTRAP_SERVERS"))
+            .env("KAFKA_TOPIC_PREFIX", topics.config().topic_prefix)
+            .env("SCHEMA_REGISTRY_URL", stack("SCHEMA_REGISTRY_URL"))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        match name {
+            "api" => {
+                command.env("JWT_PRIVATE_KEY_FILE", stack("JWT_PRIVATE_KEY_FILE"));
+            }
+            "email-sender" => {
+                command
+                    .env("SMTP_HOST", stack("SMTP_HOST"))
+                    .env("SMTP_PORT", stack("SMTP_PORT"))
+                    .env("SMTP_TLS", stack("SMTP_TLS"))
+                    .env("SMTP_FROM_EMAIL", "carillon@example.org");
+            }
+            _ => {}
+        }
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .build()?;
+        let started = Instant::now();
+        let child = command.spawn().with_context(|| {
+            format!(
+                "{} does not start: build the release binaries first",
+                binary.display()
+            )
+        })?;
+        Ok(Self {
+            name,
+            child,
+            started,
+            port,
+            log,
+            http,
+        })
+    }
+
+    /// Waits until it says that it is ready. Returns how long that was from its start.
+    pub async fn ready(&mut self) -> anyhow::Result<Duration> {
+        let url = format!("{}/readyz", self.url());
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status}: see {}", self.name, self.log.display());
+            }
+            if let Ok(answer) = self.http.get(&url).send().await
+                && answer.status().is_success()
+            {
+                return Ok(self.started.elapsed());
+            }
+            ensure!(
+                self.started.elapsed() < PATIENCE,
+                "{} does not get ready: see {}",
+                self.name,
+                self.log.display()
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Where it answers.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// What it counts.
+    pub async fn metrics(&self) -> anyhow::Result<Metrics> {
+        let answer = self.http.get(format!("{}/metrics", self.url())).send().await?;
+        Ok(Metrics(answer.error_for_status()?.text().await?))
+    }
+
+    /// Memory that it has in RAM, in MiB.
+    pub fn resident_mib(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let kib: f64 = field(&status, "VmRSS")
+            .and_then(|value| value.split(' ').next())
+            .context("no VmRSS")?
+            .parse()?;
+        Ok(kib / 1024.0)
+    }
+
+    /// CPU time that it has used so far.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name, in parentheses, may hold anything; state is the first field after it, utime and stime the 12th, 13th.
+        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat is malformed")?;
+        let ticks: f64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(str::parse::<f64>)
+            .sum::<Result<_, _>>()?;
+        Ok(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It can only have ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The folder of the services' logs.
+pub fn logs() -> anyhow::Result<PathBuf> {
+    let folder = std::env::var_os("CARILLON_BENCH_LOGS")
+        .map_or_else(|| std::env::temp_dir().join("carillon-bench"), PathBuf::from);
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    Ok(folder)
+}
+
+/// Metrics in Prometheus' text format.
+#[derive(Debug)]
+pub struct Metrics(String);
+
+impl Metrics {
+    /// The sum over all labels.
+    pub fn sum(&self, name: &str) -> f64 {
+        self.sum_where(name, |_| true)
+    }
+
+    /// The sum over those whose labels, as they stand between the braces, satisfy `wanted`.
+    pub fn sum_where(&self, name: &str, wanted: impl Fn(&str) -> bool) -> f64 {
+        self.0
+            .lines()
+            .filter_map(|line| {
+                let (series, value) = line.rsplit_once(' ')?;
+                let (found, labels) = series.split_once('{').unwrap_or((series, ""));
+                (found == name && wanted(labels)).then(|| value.parse::<f64>().ok())?
+            })
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_summed_over_their_labels() {
+        let metrics = Metrics(
+            "# HELP a_total A.\n# TYPE a_total counter\na_total{k=\"x\"} 2\na_total{k=\"y z\"} 3\na_total_more 9\nb 1.5\n"
+                .to_owned(),
+        );
+        assert_eq!(metrics.sum("a_total"), 5.0);
+        assert_eq!(
+            metrics.sum_where("a_total", |labels| labels.contains("\"x\"")),
+            2.0
+        );
+        assert_eq!(metrics.sum("b"), 1.5);
+        assert_eq!(metrics.sum("c"), 0.0);
+    }
+}
