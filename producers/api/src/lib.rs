@@ -99,7 +99,7 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
 
 fn router(app: App, health: Health) -> Router {
     LazyLock::force(&metrics::TASKS_CREATED);
-    Router::new()
+    let routes = Router::new()
         .merge(routes::auth::router())
         .merge(routes::tasks::router())
         .with_state(app)
@@ -110,10 +110,53 @@ fn router(app: App, health: Health) -> Router {
                 Kind::MethodNotAllowed,
                 "The header Allow names the methods that this path knows.",
             )
-        })
-        .layer(DefaultBodyLimit::max(extract::MAX_BODY_BYTES))
-        // From here on outwards: a panic becomes an answer, and every answer is observed.
+        });
+    observed(routes.layer(DefaultBodyLimit::max(extract::MAX_BODY_BYTES)))
+}
+
+/// From the inside outwards: a panic becomes an answer, and every answer is observed.
+fn observed(routes: Router) -> Router {
+    routes
         .layer(CatchPanicLayer::custom(middleware::after_panic))
         .layer(axum::middleware::from_fn(middleware::observe))
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_panics_or_never_answers_is_answered_for() {
+        let routes = Router::new()
+            .route("/panic", get(async || -> () { panic!("the secret") }))
+            .route(
+                "/detached",
+                get(async || db::detached::<()>(async { panic!("the secret") }).await),
+            )
+            .route("/stuck", get(std::future::pending::<()>));
+        let routes = observed(routes);
+        for (path, status, word) in [
+            ("/panic", 500, "internal"),
+            ("/detached", 500, "internal"),
+            ("/stuck", 503, "timeout"),
+        ] {
+            let request = Request::get(path)
+                .header("x-request-id", "r-1")
+                .body(Body::empty())
+                .unwrap();
+            let response = routes.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{path}");
+            let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem["type"], format!("urn:carillon:problem:{word}"));
+            assert_eq!(problem["request_id"], "r-1");
+            assert!(!problem.to_string().contains("the secret"));
+        }
+    }
 }

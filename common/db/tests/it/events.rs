@@ -105,7 +105,7 @@ async fn two_who_claim_the_same_events_wait_for_each_other_and_do_not_deadlock()
         let waits: bool = sqlx::query_scalar(
             "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')",
         )
-        .fetch_one(database.admin())
+        .fetch_one(&pool)
         .await
         .unwrap();
         waits.then_some(())

@@ -61,7 +61,9 @@ async fn a_reminder_that_fired_becomes_one_mail_and_one_event_however_often_it_c
     .await;
     service.stop().await;
     // The hourly sweep, with the rights of the role; nothing is old enough.
-    let swept = db::inbox::EMAIL_SENDER.sweep(&database.pool("email-sender")).await;
+    let swept = db::inbox::EMAIL_SENDER
+        .sweep(&database.pool("email-sender"))
+        .await;
     assert_eq!(swept.unwrap(), 0);
 
     let mails = catcher.mails().await;
