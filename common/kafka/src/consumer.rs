@@ -257,7 +257,11 @@ impl Consumer {
             let Some(record) = batch.get(rejection.index) else {
                 continue;
             };
-            if self.bury(record, rejection, &mut retry, shutdown).await?.is_none() {
+            if self
+                .bury(record, rejection, &mut retry, shutdown)
+                .await?
+                .is_none()
+            {
                 return Ok(None);
             }
         }

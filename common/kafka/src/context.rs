@@ -84,7 +84,9 @@ impl Context {
     /// Whether a record is ours to handle: its partition is, and was without a break since it was received.
     pub(crate) fn owns(&self, record: &Record) -> bool {
         let place = self.place(record);
-        self.assigned().get(&place).is_some_and(|a| record.generation >= a.since)
+        self.assigned()
+            .get(&place)
+            .is_some_and(|a| record.generation >= a.since)
     }
 
     /// Notes that everything up to and including `record` is handled.
@@ -319,12 +321,16 @@ mod tests {
     }
 
     fn uncommitted(context: &Context) -> Vec<(String, i32, i64)> {
-        let Some(list) = context.uncommitted().unwrap() else { return Vec::new() };
+        let Some(list) = context.uncommitted().unwrap() else {
+            return Vec::new();
+        };
         let mut all: Vec<_> = list
             .elements()
             .iter()
             .map(|e| {
-                let Offset::Offset(offset) = e.offset() else { panic!("no offset") };
+                let Offset::Offset(offset) = e.offset() else {
+                    panic!("no offset")
+                };
                 (e.topic().to_owned(), e.partition(), offset)
             })
             .collect();
@@ -407,8 +413,14 @@ mod tests {
     fn news_of_the_group_do_not_make_a_consumer_ready_that_waits_for_something_else() {
         let (context, health) = context();
         let steady = || {
-            let broker = Broker { state: "UP".to_owned(), ..Broker::default() };
-            let group = ConsumerGroup { join_state: "steady".to_owned(), ..ConsumerGroup::default() };
+            let broker = Broker {
+                state: "UP".to_owned(),
+                ..Broker::default()
+            };
+            let group = ConsumerGroup {
+                join_state: "steady".to_owned(),
+                ..ConsumerGroup::default()
+            };
             Statistics {
                 brokers: [("broker".to_owned(), broker)].into(),
                 cgrp: Some(group),

@@ -80,12 +80,14 @@ impl Registry {
         if let Some(known) = lock(&self.readers).get(&id) {
             return Ok(Arc::clone(known));
         }
-        let registered = get_schema_by_id(id, &self.settings).await.map_err(|error| match code(&error) {
-            // Only the registry's own "schema not found". A bare 404 comes from a wrong path, or from a proxy whose
-            // registry is gone, and must not make dead letters of everything.
-            Some(40403) => RegistryError::Unusable(DecodeError::UnknownSchemaId(id)),
-            _ => RegistryError::Away(error),
-        })?;
+        let registered = get_schema_by_id(id, &self.settings)
+            .await
+            .map_err(|error| match code(&error) {
+                // Only the registry's own "schema not found". A bare 404 comes from a wrong path, or from a proxy whose
+                // registry is gone, and must not make dead letters of everything.
+                Some(40403) => RegistryError::Unusable(DecodeError::UnknownSchemaId(id)),
+                _ => RegistryError::Away(error),
+            })?;
         let schema = Arc::new(WriterSchema::parse(&registered.schema)?);
         lock(&self.readers).insert(id, Arc::clone(&schema));
         Ok(schema)
@@ -126,7 +128,10 @@ impl Registry {
                 Some(code) if matches!(status(code), 401 | 403 | 409 | 422) => error.to_string(),
                 _ => return RegistryError::Away(error),
             };
-            RegistryError::Refused { subject: subject.to_owned(), why }
+            RegistryError::Refused {
+                subject: subject.to_owned(),
+                why,
+            }
         })?;
         let id = id.ok_or_else(|| RegistryError::Refused {
             subject: subject.to_owned(),

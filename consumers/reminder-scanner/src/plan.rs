@@ -82,9 +82,13 @@ pub fn plan(task: &Task, changed_at: Timestamp, known: &[Known]) -> Result<Vec<C
             None
         };
         match (before, wanted) {
-            (Some(before), Some(fire_at)) if before.state != State::Cancelled && before.fire_at == fire_at => {}
+            (Some(before), Some(fire_at))
+                if before.state != State::Cancelled && before.fire_at == fire_at => {}
             (_, Some(fire_at)) if fire_at > changed_at => {
-                changes.push(Change::Arm { id: reminder.id, fire_at });
+                changes.push(Change::Arm {
+                    id: reminder.id,
+                    fire_at,
+                });
             }
             (Some(before), _) if before.state == State::Armed => changes.push(Change::Cancel {
                 id: before.id,
@@ -94,9 +98,16 @@ pub fn plan(task: &Task, changed_at: Timestamp, known: &[Known]) -> Result<Vec<C
             _ => {}
         }
     }
-    changes.extend(known.iter().filter(|k| k.state == State::Armed && !ids.contains(&k.id)).map(|k| {
-        Change::Cancel { id: k.id, fire_at: k.fire_at, reason: over.unwrap_or("removed") }
-    }));
+    changes.extend(
+        known
+            .iter()
+            .filter(|k| k.state == State::Armed && !ids.contains(&k.id))
+            .map(|k| Change::Cancel {
+                id: k.id,
+                fire_at: k.fire_at,
+                reason: over.unwrap_or("removed"),
+            }),
+    );
     Ok(changes)
 }
 
@@ -213,7 +224,10 @@ mod tests {
         let due = at("2026-03-27T08:00:01Z");
         let task = task(vec![absolute(1, due)]);
         for changed_at in [due - TimeDelta::seconds(1), due, due + TimeDelta::seconds(1)] {
-            assert_eq!(plan(&task, changed_at, &[known(1, State::Fired, due)]).unwrap(), []);
+            assert_eq!(
+                plan(&task, changed_at, &[known(1, State::Fired, due)]).unwrap(),
+                []
+            );
         }
     }
 

@@ -19,12 +19,17 @@ impl Empty {
         let name = format!("test_{}", Uuid::new_v4().simple());
         let mut connection = PgConnection::connect(&url).await.unwrap();
         // From the database that never changes: others may be connected to the usual template.
-        sqlx::query(AssertSqlSafe(format!("create database {name} template template0")))
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        sqlx::query(AssertSqlSafe(format!(
+            "create database {name} template template0"
+        )))
+        .execute(&mut connection)
+        .await
+        .unwrap();
         connection.close().await.unwrap();
-        Self { name, server: server.to_owned() }
+        Self {
+            name,
+            server: server.to_owned(),
+        }
     }
 
     fn pool(&self) -> PgPool {
@@ -44,10 +49,12 @@ async fn applied(pool: &PgPool) -> Vec<(i64, String, bool)> {
 }
 
 async fn schemas_in(pool: &PgPool) -> Vec<(Uuid, String, String, String)> {
-    sqlx::query_as("select fingerprint, topic, fullname, schema_json from outbox.schemas order by fingerprint")
-        .fetch_all(pool)
-        .await
-        .unwrap()
+    sqlx::query_as(
+        "select fingerprint, topic, fullname, schema_json from outbox.schemas order by fingerprint",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,15 +71,28 @@ async fn eight_that_migrate_an_empty_database_at_once_all_succeed_and_each_migra
     }
     let pool = database.pool();
     let first = applied(&pool).await;
-    let versions: Vec<i64> = migrations::MIGRATOR.iter().map(|migration| migration.version).collect();
-    assert_eq!(first.iter().map(|(version, _, _)| *version).collect::<Vec<_>>(), versions);
+    let versions: Vec<i64> = migrations::MIGRATOR
+        .iter()
+        .map(|migration| migration.version)
+        .collect();
+    assert_eq!(
+        first.iter().map(|(version, _, _)| *version).collect::<Vec<_>>(),
+        versions
+    );
     assert!(first.iter().all(|(_, _, success)| *success));
 
     // Every schema that an event of this build is written with is there for the relay.
     let written = schemas_in(&pool).await;
     let mut expected: Vec<_> = schemas::all_schemas()
         .iter()
-        .map(|s| (s.fingerprint, s.topic.to_owned(), s.fullname.clone(), s.json.clone()))
+        .map(|s| {
+            (
+                s.fingerprint,
+                s.topic.to_owned(),
+                s.fullname.clone(),
+                s.json.clone(),
+            )
+        })
         .collect();
     expected.sort();
     assert_eq!(written, expected);
@@ -88,13 +108,20 @@ async fn a_schema_of_an_earlier_build_stays_for_the_events_that_were_written_wit
     let pool = database.pool();
     migrations::migrate(&pool).await.unwrap();
     let earlier = Uuid::new_v4();
-    sqlx::query("insert into outbox.schemas values ($1, 'task-events', 'com.carillon.task.TaskCreated', '{}')")
-        .bind(earlier)
-        .execute(&pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        "insert into outbox.schemas values ($1, 'task-events', 'com.carillon.task.TaskCreated', '{}')",
+    )
+    .bind(earlier)
+    .execute(&pool)
+    .await
+    .unwrap();
     migrations::migrate(&pool).await.unwrap();
-    assert!(schemas_in(&pool).await.iter().any(|(fingerprint, ..)| *fingerprint == earlier));
+    assert!(
+        schemas_in(&pool)
+            .await
+            .iter()
+            .any(|(fingerprint, ..)| *fingerprint == earlier)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +134,13 @@ async fn a_migration_that_was_edited_after_it_was_applied_is_refused() {
         .await
         .unwrap();
     let error = migrations::migrate(&pool).await.unwrap_err();
-    assert!(matches!(error, migrations::Error::Migrate(sqlx::migrate::MigrateError::VersionMismatch(_))), "{error}");
+    assert!(
+        matches!(
+            error,
+            migrations::Error::Migrate(sqlx::migrate::MigrateError::VersionMismatch(_))
+        ),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,7 +51,7 @@ fn pick<T: Copy>(of: &[T], by: u64) -> Option<T> {
 fn task(n: u64) -> Task {
     let random = scatter(n);
     let now = now();
-    let due_at = (random % 8 != 0)
+    let due_at = (!random.is_multiple_of(8))
         .then(|| now + TimeDelta::hours(i64::try_from(random % 2000).unwrap_or(0)))
         .and_then(|at| at.with_nanosecond(0));
     let reminders = due_at.map(|_| TaskReminder {

@@ -37,7 +37,7 @@ pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
         let mut service = Service::start(name, &database, &topics)?;
         took.push(service.ready().await?);
         for _ in 1..starts {
-            drop(service);
+            service.stop().await?;
             service = Service::start(name, &database, &topics)?;
             took.push(service.ready().await?);
         }
@@ -49,7 +49,7 @@ pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
         say(&format!(
             "idle: {name}: ready after {took:?}, {resident:.1} MiB, {used:?} of CPU in {watch:?}"
         ));
-        drop(service);
+        service.stop().await?;
         machine::settle().await?;
 
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;

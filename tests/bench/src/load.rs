@@ -18,6 +18,8 @@ const FILL_ROWS: u64 = 2000;
 const FILLERS: u64 = 2;
 /// How many connections commit at a steady pace: more than it takes, so that a slow commit delays no other.
 const COMMITTERS: usize = 8;
+/// How long the server may take to notice that a connection is gone.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fills the outbox with so many events.
 pub async fn fill(database: &Database, count: u64) -> anyhow::Result<()> {
@@ -134,12 +136,21 @@ impl HeldOpen {
 pub async fn discard(database: Database) -> anyhow::Result<()> {
     database.admin().close().await;
     let mut server = PgConnection::connect(&stack("DATABASE_URL")).await?;
-    // The name is one that we made.
-    let sql = format!("drop database {} with (force)", database.name());
-    sqlx::query(AssertSqlSafe(sql))
-        .execute(&mut server)
-        .await
-        .context("the database cannot be dropped")?;
+    let started = Instant::now();
+    loop {
+        // The name is one that we made.
+        let sql = format!("drop database {}", database.name());
+        match sqlx::query(AssertSqlSafe(sql)).execute(&mut server).await {
+            Ok(_) => break,
+            // object_in_use: the server has not noticed yet that a service was killed.
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some("55006") && started.elapsed() < PATIENCE =>
+            {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(error).context("the database cannot be dropped"),
+        }
+    }
     server.close().await?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use support::{Database, Topics, stack};
 
 use crate::machine::field;
 
-/// How long a service may take to get ready.
+/// How long a service may take to get ready, or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The kernel counts CPU time in these (USER_HZ).
@@ -101,6 +101,23 @@ impl Service {
             );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// Asks it to stop, and waits until it has: a consumer leaves its group, which one that is killed does not.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        ensure!(status.success(), "{} cannot be asked to stop", self.name);
+        let asked = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            ensure!(
+                asked.elapsed() < PATIENCE,
+                "{} does not stop: see {}",
+                self.name,
+                self.log.display()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Where it answers.

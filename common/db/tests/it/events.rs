@@ -35,7 +35,10 @@ async fn events_keep_their_order_and_those_of_one_user_go_to_one_shard() {
             .await
             .unwrap();
         assert_eq!(used, 2);
-        sqlx::query("truncate outbox.events").execute(database.admin()).await.unwrap();
+        sqlx::query("truncate outbox.events")
+            .execute(database.admin())
+            .await
+            .unwrap();
     }
 }
 
@@ -44,7 +47,12 @@ async fn what_is_written_is_what_is_published() {
     let database = Database::create().await;
     let user_id = Uuid::now_v7();
     let event = event(TaskEventKind::Completed, user_id, &samples::task());
-    outbox::insert(&mut *database.pool("api").acquire().await.unwrap(), std::slice::from_ref(&event)).await.unwrap();
+    outbox::insert(
+        &mut *database.pool("api").acquire().await.unwrap(),
+        std::slice::from_ref(&event),
+    )
+    .await
+    .unwrap();
     let (topic, owner, kind, fingerprint, body, headers): (String, Uuid, String, Uuid, Vec<u8>, String) =
         sqlx::query_as(
             "select topic, user_id, event_type, fingerprint, body, headers::text from outbox.events where event_id = $1",
@@ -53,7 +61,10 @@ async fn what_is_written_is_what_is_published() {
         .fetch_one(&database.pool("outbox-relay"))
         .await
         .unwrap();
-    assert_eq!((topic.as_str(), owner, kind.as_str()), (event.topic, user_id, event.event_type));
+    assert_eq!(
+        (topic.as_str(), owner, kind.as_str()),
+        (event.topic, user_id, event.event_type)
+    );
     assert_eq!((fingerprint, &body), (event.fingerprint, &event.body));
     let headers: std::collections::HashMap<String, String> = serde_json::from_str(&headers).unwrap();
     assert_eq!(headers, event.headers.into_iter().collect());
@@ -71,7 +82,11 @@ async fn an_event_is_claimed_once_and_only_by_a_transaction_that_commits() {
         let ids: Vec<Uuid> = (0..5).map(|_| Uuid::now_v7()).collect();
         let doubled = [&ids[..], &ids[..]].concat();
         let mut tx = pool.begin().await.unwrap();
-        assert_eq!(inbox.claim(&mut tx, &doubled).await.unwrap(), ids.iter().copied().collect(), "{service}");
+        assert_eq!(
+            inbox.claim(&mut tx, &doubled).await.unwrap(),
+            ids.iter().copied().collect(),
+            "{service}"
+        );
         assert!(inbox.claim(&mut tx, &ids).await.unwrap().is_empty());
         tx.rollback().await.unwrap();
 
@@ -79,7 +94,10 @@ async fn an_event_is_claimed_once_and_only_by_a_transaction_that_commits() {
         assert_eq!(inbox.claim(&mut tx, &ids[..3]).await.unwrap().len(), 3);
         tx.commit().await.unwrap();
         let mut tx = pool.begin().await.unwrap();
-        assert_eq!(inbox.claim(&mut tx, &ids).await.unwrap(), ids[3..].iter().copied().collect());
+        assert_eq!(
+            inbox.claim(&mut tx, &ids).await.unwrap(),
+            ids[3..].iter().copied().collect()
+        );
         assert!(inbox.claim(&mut tx, &[]).await.unwrap().is_empty());
     }
 }
@@ -90,7 +108,14 @@ async fn two_who_claim_the_same_events_wait_for_each_other_and_do_not_deadlock()
     let pool = database.pool("reminder-scanner");
     let ids: Vec<Uuid> = (0..200).map(|_| Uuid::now_v7()).collect();
     let mut first = pool.begin().await.unwrap();
-    assert_eq!(inbox::REMINDER_SCANNER.claim(&mut first, &ids[..150]).await.unwrap().len(), 150);
+    assert_eq!(
+        inbox::REMINDER_SCANNER
+            .claim(&mut first, &ids[..150])
+            .await
+            .unwrap()
+            .len(),
+        150
+    );
     let backwards: Vec<Uuid> = ids.iter().rev().copied().collect();
     let second = tokio::spawn({
         let pool = pool.clone();
@@ -121,7 +146,11 @@ async fn the_sweep_forgets_what_no_topic_can_bring_again_and_nothing_younger() {
     let aged = |age: Duration| {
         let then = std::time::SystemTime::now() - age;
         let then = then.duration_since(std::time::UNIX_EPOCH).unwrap();
-        Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, then.as_secs(), then.subsec_nanos()))
+        Uuid::new_v7(uuid::Timestamp::from_unix(
+            uuid::NoContext,
+            then.as_secs(),
+            then.subsec_nanos(),
+        ))
     };
     let minute = Duration::from_mins(1);
     let old: Vec<Uuid> = (0..100).map(|_| aged(inbox::RETENTION + minute)).collect();
@@ -133,9 +162,15 @@ async fn the_sweep_forgets_what_no_topic_can_bring_again_and_nothing_younger() {
     ] {
         let pool = database.pool(service);
         let mut connection = pool.acquire().await.unwrap();
-        inbox.claim(&mut connection, &[&old[..], &young[..]].concat()).await.unwrap();
+        inbox
+            .claim(&mut connection, &[&old[..], &young[..]].concat())
+            .await
+            .unwrap();
         assert_eq!(inbox.sweep(&pool).await.unwrap(), 100);
         assert_eq!(inbox.sweep(&pool).await.unwrap(), 0);
-        assert!(inbox.claim(&mut connection, &young).await.unwrap().is_empty(), "{service} still knows the young");
+        assert!(
+            inbox.claim(&mut connection, &young).await.unwrap().is_empty(),
+            "{service} still knows the young"
+        );
     }
 }

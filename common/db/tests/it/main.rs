@@ -14,10 +14,15 @@ use uuid::Uuid;
 
 /// The event of a change of the task.
 fn event(kind: TaskEventKind, user_id: Uuid, task: &Task) -> Encoded {
-    Event::from(samples::event(kind, user_id, task)).encode("test").unwrap()
+    Event::from(samples::event(kind, user_id, task))
+        .encode("test")
+        .unwrap()
 }
 
 /// The ids of the events in the outbox, in the order of publication.
 async fn outbox(database: &Database) -> Vec<Uuid> {
-    sqlx::query_scalar("select event_id from outbox.events order by seq").fetch_all(database.admin()).await.unwrap()
+    sqlx::query_scalar("select event_id from outbox.events order by seq")
+        .fetch_all(database.admin())
+        .await
+        .unwrap()
 }

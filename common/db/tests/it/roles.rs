@@ -63,7 +63,11 @@ const RIGHTS: [Rights; 6] = [
             "truncate outbox.events_0",
             "select outbox.rebase()",
         ],
-        may_not: &["select nextval('outbox.events_seq')", "truncate outbox.cursors", "drop table outbox.events_0"],
+        may_not: &[
+            "select nextval('outbox.events_seq')",
+            "truncate outbox.cursors",
+            "drop table outbox.events_0",
+        ],
     },
     Rights {
         service: "reminder-scanner",
@@ -94,7 +98,10 @@ const RIGHTS: [Rights; 6] = [
             "insert into outbox.events default values",
             "select nextval('outbox.events_seq')",
         ],
-        may_not: &["update tasks.series set rrule = ''", "update tasks.series set user_id = user_id"],
+        may_not: &[
+            "update tasks.series set rrule = ''",
+            "update tasks.series set user_id = user_id",
+        ],
     },
     Rights {
         service: "email-sender",
@@ -164,17 +171,29 @@ fn every_statement() -> Vec<String> {
 /// What a statement would need the right for: its verb and its table.
 fn right(statement: &str) -> (String, String) {
     let words: Vec<&str> = statement.split([' ', '(']).collect();
-    let table = words.iter().find(|word| TABLES.contains(word)).copied().unwrap_or_default();
+    let table = words
+        .iter()
+        .find(|word| TABLES.contains(word))
+        .copied()
+        .unwrap_or_default();
     (words[0].to_owned(), table.to_owned())
 }
 
 /// Whether the statement is refused for want of a right. What it would change is undone.
 async fn refused(connection: &mut PgConnection, statement: &str) -> bool {
     // EXPLAIN checks the rights of a query and runs nothing; what is no query runs, and is rolled back.
-    let explainable = ["select * ", "insert ", "update ", "delete "].iter().any(|verb| statement.starts_with(verb));
-    let statement = if explainable { format!("explain {statement}") } else { statement.to_owned() };
+    let explainable = ["select * ", "insert ", "update ", "delete "]
+        .iter()
+        .any(|verb| statement.starts_with(verb));
+    let statement = if explainable {
+        format!("explain {statement}")
+    } else {
+        statement.to_owned()
+    };
     let mut tx = connection.begin().await.unwrap();
-    let outcome = sqlx::query(AssertSqlSafe(statement.clone())).execute(&mut *tx).await;
+    let outcome = sqlx::query(AssertSqlSafe(statement.clone()))
+        .execute(&mut *tx)
+        .await;
     tx.rollback().await.unwrap();
     match outcome {
         Ok(_) => false,
@@ -186,20 +205,34 @@ async fn refused(connection: &mut PgConnection, statement: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_service_may_do_what_it_must_and_nothing_else() {
     let database = Database::create().await;
-    for Rights { service, may, may_not } in RIGHTS {
+    for Rights {
+        service,
+        may,
+        may_not,
+    } in RIGHTS
+    {
         let mut connection = database.config(service).connect().await.unwrap();
         for statement in may {
-            assert!(!refused(&mut connection, statement).await, "{service} must be able to: {statement}");
+            assert!(
+                !refused(&mut connection, statement).await,
+                "{service} must be able to: {statement}"
+            );
         }
         for statement in may_not {
-            assert!(refused(&mut connection, statement).await, "{service} must not be able to: {statement}");
+            assert!(
+                refused(&mut connection, statement).await,
+                "{service} must not be able to: {statement}"
+            );
         }
         let granted: Vec<_> = may.iter().map(|statement| right(statement)).collect();
         for statement in every_statement() {
             // Rights on some columns do not make one on the table.
             let partly = service == "email-sender" && statement == "select * from accounts.users";
             if partly || !granted.contains(&right(&statement)) {
-                assert!(refused(&mut connection, &statement).await, "{service} must not be able to: {statement}");
+                assert!(
+                    refused(&mut connection, &statement).await,
+                    "{service} must not be able to: {statement}"
+                );
             }
         }
         connection.close().await.unwrap();
@@ -229,6 +262,9 @@ async fn there_is_a_role_for_every_service_and_no_table_that_this_test_forgets()
             .unwrap();
     for role in roles {
         let service = role.trim_start_matches("carillon_").replace('_', "-");
-        assert!(services.contains(&service.as_str()), "{role} has rights that nothing here checks");
+        assert!(
+            services.contains(&service.as_str()),
+            "{role} has rights that nothing here checks"
+        );
     }
 }

@@ -17,8 +17,16 @@ struct World {
 impl World {
     async fn create() -> Self {
         let database = Database::create().await;
-        let (ada, bob) = (database.user("ada@example.org").await, database.user("bob@example.org").await);
-        Self { api: database.pool("api"), database, ada, bob }
+        let (ada, bob) = (
+            database.user("ada@example.org").await,
+            database.user("bob@example.org").await,
+        );
+        Self {
+            api: database.pool("api"),
+            database,
+            ada,
+            bob,
+        }
     }
 
     async fn insert(&self, user_id: Uuid, task: &Task) -> Encoded {
@@ -49,8 +57,16 @@ fn full() -> Task {
         priority: Priority::Urgent,
         tags: vec!["home".to_owned(), String::new(), "a, b".to_owned()],
         reminders: vec![
-            TaskReminder { id: Uuid::now_v7(), offset: None, at: Some(at) },
-            TaskReminder { id: Uuid::now_v7(), offset: Some("-PT10M".to_owned()), at: None },
+            TaskReminder {
+                id: Uuid::now_v7(),
+                offset: None,
+                at: Some(at),
+            },
+            TaskReminder {
+                id: Uuid::now_v7(),
+                offset: Some("-PT10M".to_owned()),
+                at: None,
+            },
         ],
         completed_at: Some(at),
         ..samples::task_with_reminder(at)
@@ -67,7 +83,12 @@ fn instance(series: &Series, occurrence: Timestamp) -> Task {
 }
 
 fn changed(task: &Task, title: &str) -> Task {
-    Task { version: task.version + 1, title: title.to_owned(), updated_at: schemas::now(), ..task.clone() }
+    Task {
+        version: task.version + 1,
+        title: title.to_owned(),
+        updated_at: schemas::now(),
+        ..task.clone()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +96,10 @@ async fn what_is_inserted_is_read_back_as_it_was_and_its_event_is_written_with_i
     let world = World::create().await;
     let task = full();
     let event = world.insert(world.ada, &task).await;
-    assert_eq!(tasks::get(&world.api, world.ada, task.id).await.unwrap(), Some(task.clone()));
+    assert_eq!(
+        tasks::get(&world.api, world.ada, task.id).await.unwrap(),
+        Some(task.clone())
+    );
     assert_eq!(outbox(&world.database).await, [event.event_id]);
 
     // In a transaction that is rolled back neither of them stays.
@@ -88,7 +112,9 @@ async fn what_is_inserted_is_read_back_as_it_was_and_its_event_is_written_with_i
     assert_eq!(outbox(&world.database).await.len(), 1);
 
     // And an id that is taken writes no event.
-    let error = tasks::insert(&world.api, world.ada, &task, &event).await.unwrap_err();
+    let error = tasks::insert(&world.api, world.ada, &task, &event)
+        .await
+        .unwrap_err();
     assert_eq!(db::violated_constraint(&error), Some("tasks_pkey"));
     assert_eq!(outbox(&world.database).await.len(), 1);
 }
@@ -126,25 +152,48 @@ async fn an_update_goes_from_one_version_to_the_next_and_any_other_is_refused_wi
     let world = World::create().await;
     let task = full();
     world.insert(world.ada, &task).await;
-    let second = Task { due_at: None, reminders: Vec::new(), completed_at: None, ..changed(&task, "second") };
+    let second = Task {
+        due_at: None,
+        reminders: Vec::new(),
+        completed_at: None,
+        ..changed(&task, "second")
+    };
     let mut tx = world.api.begin().await.unwrap();
-    assert_eq!(tasks::lock(&mut tx, world.ada, task.id).await.unwrap(), Some(task.clone()));
+    assert_eq!(
+        tasks::lock(&mut tx, world.ada, task.id).await.unwrap(),
+        Some(task.clone())
+    );
     let event = super::event(TaskEventKind::Updated, world.ada, &second);
     tasks::update(&mut tx, world.ada, &second, &event).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(tasks::get(&world.api, world.ada, task.id).await.unwrap(), Some(second.clone()));
+    assert_eq!(
+        tasks::get(&world.api, world.ada, task.id).await.unwrap(),
+        Some(second.clone())
+    );
     assert_eq!(outbox(&world.database).await.len(), 2);
 
-    let skips = Task { version: 4, ..second.clone() };
+    let skips = Task {
+        version: 4,
+        ..second.clone()
+    };
     for wrong in [&second, &task, &skips] {
         let mut tx = world.api.begin().await.unwrap();
         let event = super::event(TaskEventKind::Updated, world.ada, wrong);
-        let error = tasks::update(&mut tx, world.ada, wrong, &event).await.unwrap_err();
-        assert!(matches!(error, sqlx::Error::RowNotFound), "version {}: {error}", wrong.version);
+        let error = tasks::update(&mut tx, world.ada, wrong, &event)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, sqlx::Error::RowNotFound),
+            "version {}: {error}",
+            wrong.version
+        );
         // Even by a caller who commits all the same.
         tx.commit().await.unwrap();
     }
-    assert_eq!(tasks::get(&world.api, world.ada, task.id).await.unwrap(), Some(second));
+    assert_eq!(
+        tasks::get(&world.api, world.ada, task.id).await.unwrap(),
+        Some(second)
+    );
     assert_eq!(outbox(&world.database).await.len(), 2);
 }
 
@@ -189,16 +238,28 @@ async fn nobody_gets_lists_locks_or_changes_what_belongs_to_somebody_else() {
         assert_eq!(tasks::lock(&mut tx, stranger, task.id).await.unwrap(), None);
         let stolen = changed(&task, "stolen");
         let event = super::event(TaskEventKind::Updated, stranger, &stolen);
-        let error = tasks::update(&mut tx, stranger, &stolen, &event).await.unwrap_err();
+        let error = tasks::update(&mut tx, stranger, &stolen, &event)
+            .await
+            .unwrap_err();
         assert!(matches!(error, sqlx::Error::RowNotFound), "{error}");
-        assert_eq!(tasks::lock_series(&mut tx, stranger, series.id).await.unwrap(), None);
-        assert_eq!(tasks::latest_occurrence(&mut tx, stranger, series.id).await.unwrap(), None);
+        assert_eq!(
+            tasks::lock_series(&mut tx, stranger, series.id).await.unwrap(),
+            None
+        );
+        assert_eq!(
+            tasks::latest_occurrence(&mut tx, stranger, series.id)
+                .await
+                .unwrap(),
+            None
+        );
         tx.commit().await.unwrap();
     }
     // Nor can he make it an instance of her series.
     let intruder = instance(&series, series.starts_at + TimeDelta::days(1));
     let event = super::event(TaskEventKind::Created, world.bob, &intruder);
-    let error = tasks::insert(api, world.bob, &intruder, &event).await.unwrap_err();
+    let error = tasks::insert(api, world.bob, &intruder, &event)
+        .await
+        .unwrap_err();
     assert_eq!(classify(&error), Failure::Data);
     assert_eq!(tasks::get(api, world.ada, task.id).await.unwrap(), Some(task));
     assert_eq!(outbox(&world.database).await.len(), 1);
@@ -211,7 +272,10 @@ async fn a_deleted_task_is_neither_got_nor_listed_nor_locked_and_its_occurrence_
     let task = instance(&series, series.starts_at);
     world.insert(world.ada, &task).await;
     let mut tx = world.api.begin().await.unwrap();
-    let deleted = Task { deleted_at: Some(schemas::now()), ..changed(&task, &task.title) };
+    let deleted = Task {
+        deleted_at: Some(schemas::now()),
+        ..changed(&task, &task.title)
+    };
     let event = super::event(TaskEventKind::Deleted, world.ada, &deleted);
     tasks::update(&mut tx, world.ada, &deleted, &event).await.unwrap();
     tx.commit().await.unwrap();
@@ -221,15 +285,24 @@ async fn a_deleted_task_is_neither_got_nor_listed_nor_locked_and_its_occurrence_
     let generator = world.database.pool("recurrence-generator");
     for pool in [&world.api, &generator] {
         let mut tx = pool.begin().await.unwrap();
-        assert_eq!(tasks::lock_series(&mut tx, world.ada, series.id).await.unwrap(), Some(series.clone()));
-        let latest = tasks::latest_occurrence(&mut tx, world.ada, series.id).await.unwrap();
+        assert_eq!(
+            tasks::lock_series(&mut tx, world.ada, series.id).await.unwrap(),
+            Some(series.clone())
+        );
+        let latest = tasks::latest_occurrence(&mut tx, world.ada, series.id)
+            .await
+            .unwrap();
         assert_eq!(latest, Some(series.starts_at));
     }
     let mut tx = world.api.begin().await.unwrap();
     assert_eq!(tasks::lock(&mut tx, world.ada, task.id).await.unwrap(), None);
     let again = instance(&series, series.starts_at);
     let event = super::event(TaskEventKind::Created, world.ada, &again);
-    assert!(!tasks::insert(&generator, world.ada, &again, &event).await.unwrap());
+    assert!(
+        !tasks::insert(&generator, world.ada, &again, &event)
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,11 +30,19 @@ impl Mock {
             session_timeout: Duration::from_secs(3),
             ..topics.config()
         };
-        cluster.create_topic(&config.prefixed(TASK_EVENTS), PARTITIONS, 3).unwrap();
-        cluster.create_topic(&config.prefixed(&dead_letters()), 1, 3).unwrap();
+        cluster
+            .create_topic(&config.prefixed(TASK_EVENTS), PARTITIONS, 3)
+            .unwrap();
+        cluster
+            .create_topic(&config.prefixed(&dead_letters()), 1, 3)
+            .unwrap();
         let database = Database::create().await;
         make_effects(database.admin()).await;
-        Self { cluster, config, world: World { database, topics } }
+        Self {
+            cluster,
+            config,
+            world: World { database, topics },
+        }
     }
 
     async fn publish(&self, events: &[Event]) {
@@ -53,10 +61,18 @@ impl Mock {
             let consumer: BaseConsumer = config.consumer(&group).create().unwrap();
             let mut list = TopicPartitionList::new();
             list.add_partition_range(&config.prefixed(TASK_EVENTS), 0, PARTITIONS - 1);
-            let Ok(list) = consumer.committed_offsets(list, Duration::from_secs(10)) else { return 0 };
+            let Ok(list) = consumer.committed_offsets(list, Duration::from_secs(10)) else {
+                return 0;
+            };
             list.elements()
                 .iter()
-                .map(|e| if let Offset::Offset(offset) = e.offset() { offset } else { 0 })
+                .map(|e| {
+                    if let Offset::Offset(offset) = e.offset() {
+                        offset
+                    } else {
+                        0
+                    }
+                })
                 .sum()
         })
         .await
@@ -117,13 +133,19 @@ async fn brokers_that_go_down_and_come_back_cost_nothing_but_time() {
     let member = mock.member(GROUP, mock.world.counting(GROUP));
     mock.wait_for(GROUP, first.len()).await;
     mock.cluster.broker_down(-1).unwrap();
-    eventually("it notices", async || (!member.health.report().is_ready()).then_some(())).await;
+    eventually("it notices", async || {
+        (!member.health.report().is_ready()).then_some(())
+    })
+    .await;
     mock.cluster.broker_up(-1).unwrap();
     let second = events(&users, 11..=20);
     mock.publish(&second).await;
     let all = [first, second].concat();
     mock.wait_for(GROUP, all.len()).await;
-    eventually("it is ready again", async || member.health.report().is_ready().then_some(())).await;
+    eventually("it is ready again", async || {
+        member.health.report().is_ready().then_some(())
+    })
+    .await;
     member.stop().await;
     mock.world.assert_once_and_in_order(&all).await;
 }
@@ -134,7 +156,11 @@ async fn brokers_that_go_down_while_a_dead_letter_is_written_hold_up_neither_the
     let user_id = Uuid::now_v7();
     let good = events(&[user_id], 1..=1);
     mock.publish(&good).await;
-    produce(&mock.config, &[(user_id.to_string().into_bytes(), Some(b"poison".to_vec()))]).await;
+    produce(
+        &mock.config,
+        &[(user_id.to_string().into_bytes(), Some(b"poison".to_vec()))],
+    )
+    .await;
     let seen = Arc::new(AtomicBool::new(false));
     let processor = |seen: &Arc<AtomicBool>| {
         let seen = Arc::clone(seen);
@@ -145,20 +171,35 @@ async fn brokers_that_go_down_while_a_dead_letter_is_written_hold_up_neither_the
                     seen.store(true, Ordering::Release);
                 }
                 // Hold the batch once, so that the brokers can go before its letter is written.
-                if std::mem::take(&mut first) { Err(away()) } else { Ok(()) }
+                if std::mem::take(&mut first) {
+                    Err(away())
+                } else {
+                    Ok(())
+                }
             },
             mock.world.counting(GROUP),
         )
     };
     let member = mock.member(GROUP, processor(&seen));
-    eventually("the poison is there", async || seen.load(Ordering::Acquire).then_some(())).await;
+    eventually("the poison is there", async || {
+        seen.load(Ordering::Acquire).then_some(())
+    })
+    .await;
     mock.cluster.broker_down(-1).unwrap();
-    eventually("the good one is applied", async || (mock.world.effects().await.len() == 1).then_some(())).await;
-    tokio::time::timeout(Duration::from_secs(20), member.stop()).await.unwrap();
+    eventually("the good one is applied", async || {
+        (mock.world.effects().await.len() == 1).then_some(())
+    })
+    .await;
+    tokio::time::timeout(Duration::from_secs(20), member.stop())
+        .await
+        .unwrap();
 
     mock.cluster.broker_up(-1).unwrap();
     let member = mock.member(GROUP, mock.world.counting(GROUP));
-    eventually("both are committed", async || (mock.committed(GROUP).await == 2).then_some(())).await;
+    eventually("both are committed", async || {
+        (mock.committed(GROUP).await == 2).then_some(())
+    })
+    .await;
     member.stop().await;
     mock.world.assert_once_and_in_order(&good).await;
 }
@@ -177,7 +218,10 @@ async fn a_member_that_is_put_out_of_the_group_while_its_batch_waits_drops_the_b
         Before(
             move |batch: &[Record]| {
                 if back.load(Ordering::Acquire) {
-                    passed.lock().unwrap().extend(batch.iter().map(|r| (r.partition, r.offset)));
+                    passed
+                        .lock()
+                        .unwrap()
+                        .extend(batch.iter().map(|r| (r.partition, r.offset)));
                     Ok(())
                 } else {
                     *tries.lock().unwrap() += 1;
@@ -190,13 +234,17 @@ async fn a_member_that_is_put_out_of_the_group_while_its_batch_waits_drops_the_b
     let member = mock.member(GROUP, processor);
     for round in 1..=3 {
         let before = *tries.lock().unwrap();
-        eventually("it waits", async || (*tries.lock().unwrap() >= before + 5).then_some(())).await;
+        eventually("it waits", async || {
+            (*tries.lock().unwrap() >= before + 5).then_some(())
+        })
+        .await;
         let forgotten = if round == 2 {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS
         } else {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID
         };
-        mock.cluster.request_errors(RDKafkaApiKey::Heartbeat, &[forgotten]);
+        mock.cluster
+            .request_errors(RDKafkaApiKey::Heartbeat, &[forgotten]);
     }
     let second = events(&users, 11..=20);
     mock.publish(&second).await;

@@ -31,20 +31,30 @@ async fn an_offset_is_committed_only_after_its_effect_is_in_postgres() {
     world.publish(&events).await;
     let watched = Arc::new(AtomicUsize::new(0));
     let processor = {
-        let (topics, pool, watched) =
-            (world.topics.clone(), world.database.admin().clone(), Arc::clone(&watched));
+        let (topics, pool, watched) = (
+            world.topics.clone(),
+            world.database.admin().clone(),
+            Arc::clone(&watched),
+        );
         // Whenever a batch comes, whatever is committed by then must have its effect.
         Before(
             move |_: &[Record]| {
                 tokio::task::block_in_place(|| {
                     tokio::runtime::Handle::current().block_on(async {
-                        let committed: i64 =
-                            topics.committed(GROUP, TASK_EVENTS).await.into_iter().flatten().sum();
+                        let committed: i64 = topics
+                            .committed(GROUP, TASK_EVENTS)
+                            .await
+                            .into_iter()
+                            .flatten()
+                            .sum();
                         let effects: i64 = sqlx::query_scalar("select count(*) from public.effects")
                             .fetch_one(&pool)
                             .await
                             .unwrap();
-                        assert!(committed <= effects, "{committed} are committed, {effects} had their effect");
+                        assert!(
+                            committed <= effects,
+                            "{committed} are committed, {effects} had their effect"
+                        );
                         watched.fetch_add(1, Ordering::Relaxed);
                     });
                 });
@@ -53,7 +63,14 @@ async fn an_offset_is_committed_only_after_its_effect_is_in_postgres() {
             world.counting(GROUP),
         )
     };
-    let member = world.member(GROUP, BatchConfig { max_events: 40, ..BATCH }, processor);
+    let member = world.member(
+        GROUP,
+        BatchConfig {
+            max_events: 40,
+            ..BATCH
+        },
+        processor,
+    );
     world.wait_for(GROUP, events.len()).await;
     member.stop().await;
     assert!(watched.load(Ordering::Relaxed) >= 5);
@@ -98,7 +115,14 @@ async fn a_crash_between_the_effect_and_the_commit_of_its_offset_has_no_second_e
     let member = world.member(GROUP, BATCH, DiesAfterwards(world.counting(GROUP)));
     assert!(matches!(member.ended().await, Err(ConsumerError::Process(_))));
     assert!(!world.effects().await.is_empty());
-    assert!(world.topics.committed(GROUP, TASK_EVENTS).await.iter().all(Option::is_none));
+    assert!(
+        world
+            .topics
+            .committed(GROUP, TASK_EVENTS)
+            .await
+            .iter()
+            .all(Option::is_none)
+    );
 
     let member = world.member(GROUP, BATCH, world.counting(GROUP));
     world.wait_for(GROUP, events.len()).await;
@@ -113,31 +137,55 @@ async fn a_batch_that_fails_for_good_stops_the_loop_and_no_later_one_is_committe
     let user = users(1);
     let all = events(&user, 1..=100);
     world.publish(&all[..60]).await;
-    let batch = BatchConfig { max_events: 10, ..BATCH };
+    let batch = BatchConfig {
+        max_events: 10,
+        ..BATCH
+    };
     let mut batches = 0;
     let third_fails = Before(
         move |_: &[Record]| {
             batches += 1;
-            if batches == 3 { Err(ProcessError::Fatal("a bug".into())) } else { Ok(()) }
+            if batches == 3 {
+                Err(ProcessError::Fatal("a bug".into()))
+            } else {
+                Ok(())
+            }
         },
         world.counting(GROUP),
     );
     let member = world.member(GROUP, batch, third_fails);
     let error = member.ended().await.unwrap_err();
-    assert!(matches!(error, ConsumerError::Process(ProcessError::Fatal(_))), "{error}");
+    assert!(
+        matches!(error, ConsumerError::Process(ProcessError::Fatal(_))),
+        "{error}"
+    );
     let effects = world.effects().await.len();
-    let committed: Vec<i64> =
-        world.topics.committed(GROUP, TASK_EVENTS).await.into_iter().flatten().collect();
+    let committed: Vec<i64> = world
+        .topics
+        .committed(GROUP, TASK_EVENTS)
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
     assert_eq!(committed, [i64::try_from(effects).unwrap()]);
     assert!(effects <= 20);
 
     // It fails again at every restart, however much is behind it, and nothing moves.
     world.publish(&all[60..]).await;
     for _ in 0..2 {
-        let fails = Before(|_: &[Record]| Err(ProcessError::Fatal("a bug".into())), world.counting(GROUP));
+        let fails = Before(
+            |_: &[Record]| Err(ProcessError::Fatal("a bug".into())),
+            world.counting(GROUP),
+        );
         world.member(GROUP, batch, fails).ended().await.unwrap_err();
     }
-    let after: Vec<i64> = world.topics.committed(GROUP, TASK_EVENTS).await.into_iter().flatten().collect();
+    let after: Vec<i64> = world
+        .topics
+        .committed(GROUP, TASK_EVENTS)
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
     assert_eq!(after, committed);
 
     let member = world.member(GROUP, batch, world.counting(GROUP));
@@ -178,24 +226,41 @@ async fn while_something_is_away_the_same_batch_waits_then_everything_goes_on_in
     let second = events(&users, 11..=20);
     world.publish(&second).await;
     eventually("many tries", async || (tried() >= 10).then_some(())).await;
-    assert!(world.topics.committed(GROUP, TASK_EVENTS).await.iter().all(Option::is_none));
+    assert!(
+        world
+            .topics
+            .committed(GROUP, TASK_EVENTS)
+            .await
+            .iter()
+            .all(Option::is_none)
+    );
 
     back.store(true, Ordering::Release);
     let all = [first, second].concat();
     world.wait_for(GROUP, all.len()).await;
-    eventually("it is ready", async || member.health.report().is_ready().then_some(())).await;
+    eventually("it is ready", async || {
+        member.health.report().is_ready().then_some(())
+    })
+    .await;
     member.stop().await;
     world.assert_once_and_in_order(&all).await;
 
     let tries = tries.lock().unwrap();
-    assert!(tries.windows(2).all(|pair| pair[0] == pair[1]), "each try was of the same batch");
+    assert!(
+        tries.windows(2).all(|pair| pair[0] == pair[1]),
+        "each try was of the same batch"
+    );
     // A consumer that had left the group, or had resumed at the wrong place, would have been given records twice.
     let passed = passed.lock().unwrap();
     assert_eq!(passed.len(), all.len());
     let mut newest: HashMap<i32, i64> = HashMap::new();
     for (partition, offset) in &*passed {
         let before = newest.insert(*partition, *offset);
-        assert_eq!(*offset, before.map_or(0, |before| before + 1), "partition {partition}");
+        assert_eq!(
+            *offset,
+            before.map_or(0, |before| before + 1),
+            "partition {partition}"
+        );
     }
 }
 
@@ -236,9 +301,19 @@ async fn asked_to_stop_while_a_batch_waits_it_ends_well_and_commits_nothing() {
     };
     let member = world.member(GROUP, BATCH, processor);
     // Once while it only waits, and once while the partitions are paused.
-    eventually("a try", async || (tries.load(Ordering::Relaxed) >= 1).then_some(())).await;
+    eventually("a try", async || {
+        (tries.load(Ordering::Relaxed) >= 1).then_some(())
+    })
+    .await;
     member.stop().await;
-    assert!(world.topics.committed(GROUP, TASK_EVENTS).await.iter().all(Option::is_none));
+    assert!(
+        world
+            .topics
+            .committed(GROUP, TASK_EVENTS)
+            .await
+            .iter()
+            .all(Option::is_none)
+    );
 
     let before = tries.load(Ordering::Relaxed);
     let processor = {
@@ -252,9 +327,19 @@ async fn asked_to_stop_while_a_batch_waits_it_ends_well_and_commits_nothing() {
         )
     };
     let member = world.member(GROUP, BATCH, processor);
-    eventually("many tries", async || (tries.load(Ordering::Relaxed) >= before + 7).then_some(())).await;
+    eventually("many tries", async || {
+        (tries.load(Ordering::Relaxed) >= before + 7).then_some(())
+    })
+    .await;
     member.stop().await;
-    assert!(world.topics.committed(GROUP, TASK_EVENTS).await.iter().all(Option::is_none));
+    assert!(
+        world
+            .topics
+            .committed(GROUP, TASK_EVENTS)
+            .await
+            .iter()
+            .all(Option::is_none)
+    );
 
     let member = world.member(GROUP, BATCH, world.counting(GROUP));
     world.wait_for(GROUP, events.len()).await;

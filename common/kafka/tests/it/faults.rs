@@ -40,7 +40,11 @@ impl Proxy {
                 tokio::spawn(carry(client, server.clone(), seen.clone()));
             }
         });
-        Self { address, line, connections }
+        Self {
+            address,
+            line,
+            connections,
+        }
     }
 
     fn is_now(&self, line: Line) {
@@ -91,7 +95,8 @@ async fn until_away(member: &Member, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_registry_is_away_or_something_else_answers_in_its_place_events_wait_and_none_is_dead_lettered() {
+async fn while_the_registry_is_away_or_something_else_answers_in_its_place_events_wait_and_none_is_dead_lettered()
+ {
     let world = World::create().await;
     let events = events(&users(10), 1..=10);
     world.publish(&events).await;
@@ -108,8 +113,18 @@ async fn while_the_registry_is_away_or_something_else_answers_in_its_place_event
     // A wrong path, or a proxy whose registry is gone, says 404 too, and means something else by it than the registry.
     proxy.is_now(Line::Wrong);
     proxy.tried(4).await;
-    assert!(world.topics.read(&dead_letters()).await.is_empty(), "nothing is the events' fault");
-    assert!(world.topics.committed(GROUP, TASK_EVENTS).await.iter().all(Option::is_none));
+    assert!(
+        world.topics.read(&dead_letters()).await.is_empty(),
+        "nothing is the events' fault"
+    );
+    assert!(
+        world
+            .topics
+            .committed(GROUP, TASK_EVENTS)
+            .await
+            .iter()
+            .all(Option::is_none)
+    );
     assert!(world.effects().await.is_empty());
 
     proxy.is_now(Line::Open);
@@ -123,7 +138,11 @@ async fn while_the_registry_is_away_or_something_else_answers_in_its_place_event
 async fn while_postgres_comes_and_goes_events_wait_and_each_has_its_effect_once() {
     let world = World::create().await;
     let users = users(20);
-    let server = format!("{}:{}", support::stack("POSTGRES_HOST"), support::stack("POSTGRES_PORT"));
+    let server = format!(
+        "{}:{}",
+        support::stack("POSTGRES_HOST"),
+        support::stack("POSTGRES_PORT")
+    );
     let proxy = Proxy::start(server.clone(), Line::Cut).await;
     let url = support::stack("DATABASE_URL").replace(&server, &proxy.address.to_string());
     let (url, _) = url.rsplit_once('/').unwrap();
@@ -135,7 +154,10 @@ async fn while_postgres_comes_and_goes_events_wait_and_each_has_its_effect_once(
     let all = events(&users, 1..=60);
     world.publish(&all[..200]).await;
     let processor = counting(GROUP, pool, &world.topics.registry());
-    let batch = BatchConfig { max_events: 10, ..BATCH };
+    let batch = BatchConfig {
+        max_events: 10,
+        ..BATCH
+    };
     let member = Member::start(&world.topics.config(), GROUP, batch, processor);
     until_away(&member, "Postgres").await;
 
@@ -144,7 +166,10 @@ async fn while_postgres_comes_and_goes_events_wait_and_each_has_its_effect_once(
         proxy.is_now(Line::Open);
         world.publish(wave).await;
         // In the middle of the flow, so somewhere in a transaction.
-        eventually("some effects", async || (world.effects().await.len() > before + n).then_some(())).await;
+        eventually("some effects", async || {
+            (world.effects().await.len() > before + n).then_some(())
+        })
+        .await;
         proxy.is_now(Line::Cut);
     }
     proxy.is_now(Line::Open);

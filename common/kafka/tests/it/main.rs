@@ -57,13 +57,15 @@ impl Handler for Counting {
             let Event::Task(event) = event else {
                 return Err(HandleError::Invalid("no task event".to_owned()));
             };
-            sqlx::query("insert into public.effects (event_id, user_id, version, title) values ($1, $2, $3, $4)")
-                .bind(event.event_id)
-                .bind(event.user_id)
-                .bind(event.task.version)
-                .bind(&event.task.title)
-                .execute(&mut *tx)
-                .await?;
+            sqlx::query(
+                "insert into public.effects (event_id, user_id, version, title) values ($1, $2, $3, $4)",
+            )
+            .bind(event.event_id)
+            .bind(event.user_id)
+            .bind(event.task.version)
+            .bind(&event.task.title)
+            .execute(&mut *tx)
+            .await?;
         }
         Ok(())
     }
@@ -170,7 +172,11 @@ impl Member {
         let consumer = Consumer::new(config, group, &[TASK_EVENTS.to_owned()], batch, component).unwrap();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(consumer.run(processor, shutdown.clone()));
-        Self { shutdown, health, task }
+        Self {
+            shutdown,
+            health,
+            task,
+        }
     }
 
     async fn stop(self) {
@@ -199,13 +205,20 @@ where
 }
 
 fn away() -> ProcessError {
-    ProcessError::Away { what: "the test", source: "it says so".into() }
+    ProcessError::Away {
+        what: "the test",
+        source: "it says so".into(),
+    }
 }
 
 /// Versions `versions` of one task for each of `users`, a version of each after the other.
 fn events(users: &[Uuid], versions: std::ops::RangeInclusive<i64>) -> Vec<Event> {
     versions
-        .flat_map(|version| users.iter().map(move |user_id| event(*user_id, version, "Water the plants")))
+        .flat_map(|version| {
+            users
+                .iter()
+                .map(move |user_id| event(*user_id, version, "Water the plants"))
+        })
         .collect()
 }
 
@@ -223,9 +236,15 @@ fn event(user_id: Uuid, version: i64, title: &str) -> Event {
 /// The event as it travels.
 async fn framed(config: &KafkaConfig, registry: &Registry, event: &Event) -> Vec<u8> {
     let encoded = event.encode("test").unwrap();
-    let schema = schemas::all_schemas().iter().find(|s| s.fingerprint == encoded.fingerprint).unwrap();
+    let schema = schemas::all_schemas()
+        .iter()
+        .find(|s| s.fingerprint == encoded.fingerprint)
+        .unwrap();
     let subject = schema.subject(&config.topic_prefix);
-    let id = registry.id(schema.fingerprint, &subject, &schema.json, true).await.unwrap();
+    let id = registry
+        .id(schema.fingerprint, &subject, &schema.json, true)
+        .await
+        .unwrap();
     schemas::frame(id, &encoded.body)
 }
 
@@ -246,7 +265,12 @@ async fn produce(config: &KafkaConfig, records: &[(Vec<u8>, Option<Vec<u8>>)]) {
     let topic = config.prefixed(TASK_EVENTS);
     let mut acks = Vec::new();
     for (key, value) in records {
-        acks.push(producer.enqueue(&topic, Some(key), value.as_deref(), OwnedHeaders::new()).await.unwrap());
+        acks.push(
+            producer
+                .enqueue(&topic, Some(key), value.as_deref(), OwnedHeaders::new())
+                .await
+                .unwrap(),
+        );
     }
     for ack in join_all(acks).await {
         ack.unwrap().unwrap();

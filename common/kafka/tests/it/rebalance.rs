@@ -9,7 +9,10 @@ const PREFIX: &str = "CARILLON_TEST_PREFIX";
 const DATABASE: &str = "CARILLON_TEST_DATABASE";
 const NAME: &str = "CARILLON_TEST_MEMBER";
 
-const BATCH: BatchConfig = BatchConfig { max_events: 20, ..super::BATCH };
+const BATCH: BatchConfig = BatchConfig {
+    max_events: 20,
+    ..super::BATCH
+};
 
 /// Not a test: the process that the tests below start, to kill it. A member that is dropped or aborted would still take
 /// its leave; only a process can be killed without a word to broker and database.
@@ -17,10 +20,25 @@ const BATCH: BatchConfig = BatchConfig { max_events: 20, ..super::BATCH };
 #[ignore = "started by other tests"]
 async fn member_process() {
     let Ok(prefix) = std::env::var(PREFIX) else { return };
-    let url = format!("{}?application_name={}", std::env::var(DATABASE).unwrap(), std::env::var(NAME).unwrap());
-    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(2).connect_lazy(&url).unwrap();
+    let url = format!(
+        "{}?application_name={}",
+        std::env::var(DATABASE).unwrap(),
+        std::env::var(NAME).unwrap()
+    );
+    let pool = sqlx::postgres::PgPoolOptions::new()
+        .max_connections(2)
+        .connect_lazy(&url)
+        .unwrap();
     let topics = Topics::named(&prefix);
-    Member::start(&topics.config(), GROUP, BATCH, counting(GROUP, pool, &topics.registry())).ended().await.unwrap();
+    Member::start(
+        &topics.config(),
+        GROUP,
+        BATCH,
+        counting(GROUP, pool, &topics.registry()),
+    )
+    .ended()
+    .await
+    .unwrap();
 }
 
 /// A member in a process of its own.
@@ -71,7 +89,10 @@ async fn create() -> World {
          $$ begin perform pg_sleep(0.001); return new; end $$",
         "create trigger slowly before insert on public.effects for each row execute function public.slowly()",
     ] {
-        sqlx::query(statement).execute(world.database.admin()).await.unwrap();
+        sqlx::query(statement)
+            .execute(world.database.admin())
+            .await
+            .unwrap();
     }
     world
 }
@@ -89,7 +110,11 @@ async fn members_join_leave_and_are_killed_while_events_flow_and_every_effect_is
         world.publish(wave).await;
         next += 1;
         // Which comes next is drawn, but each kind of it does come.
-        match if next <= 3 { next } else { Uuid::new_v4().as_u128() % 4 } {
+        match if next <= 3 {
+            next
+        } else {
+            Uuid::new_v4().as_u128() % 4
+        } {
             1 if members.len() < 4 => members.push(world.member(GROUP, BATCH, world.counting(GROUP))),
             2 if members.len() > 1 => {
                 let at = usize::try_from(Uuid::new_v4().as_u128() % 64).unwrap() % members.len();
@@ -126,7 +151,10 @@ async fn what_a_killed_member_had_is_taken_over_by_another() {
     let all = events(&users(30), 1..=60);
     world.publish(&all[..900]).await;
     let process = Process::start(&world);
-    eventually("it works", async || process.has_effects(&world).await.then_some(())).await;
+    eventually("it works", async || {
+        process.has_effects(&world).await.then_some(())
+    })
+    .await;
     drop(process);
     world.publish(&all[900..]).await;
     let member = world.member(GROUP, BATCH, world.counting(GROUP));
@@ -148,16 +176,26 @@ async fn partitions_that_go_to_another_member_while_a_batch_waits_are_read_when_
         Before(
             move |_: &[Record]| {
                 tries.fetch_add(1, Ordering::Relaxed);
-                if back.load(Ordering::Acquire) { Ok(()) } else { Err(away()) }
+                if back.load(Ordering::Acquire) {
+                    Ok(())
+                } else {
+                    Err(away())
+                }
             },
             world.counting(GROUP),
         )
     };
     let stays = world.member(GROUP, BATCH, waits);
     // Long enough to have paused all partitions.
-    eventually("it waits", async || (tries.load(Ordering::Relaxed) >= 7).then_some(())).await;
+    eventually("it waits", async || {
+        (tries.load(Ordering::Relaxed) >= 7).then_some(())
+    })
+    .await;
     let goes = world.member(GROUP, BATCH, world.counting(GROUP));
-    eventually("the other one works", async || (!world.effects().await.is_empty()).then_some(())).await;
+    eventually("the other one works", async || {
+        (!world.effects().await.is_empty()).then_some(())
+    })
+    .await;
     back.store(true, Ordering::Release);
     world.wait_for(GROUP, first.len()).await;
     goes.stop().await;

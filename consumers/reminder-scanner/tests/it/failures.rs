@@ -25,15 +25,23 @@ async fn when_the_event_cannot_be_written_the_mark_is_undone_too_and_it_rings_on
     let task = samples::task_with_reminder(fire_at);
     world.tell(TaskEventKind::Created, user_id, &task).await;
     eventually("several attempts", async || {
-        let attempts: i64 =
-            sqlx::query_scalar("select last_value from public.attempts").fetch_one(world.admin()).await.unwrap();
+        let attempts: i64 = sqlx::query_scalar("select last_value from public.attempts")
+            .fetch_one(world.admin())
+            .await
+            .unwrap();
         let state = world.reminder(only(&task)).await;
-        assert!(state.is_none() || state == Some(("armed".to_owned(), fire_at)), "{state:?} without its event");
+        assert!(
+            state.is_none() || state == Some(("armed".to_owned(), fire_at)),
+            "{state:?} without its event"
+        );
         (attempts >= 4).then_some(())
     })
     .await;
     assert!(world.fired().await.is_empty());
-    sqlx::query("drop trigger refuse on outbox.events").execute(world.admin()).await.unwrap();
+    sqlx::query("drop trigger refuse on outbox.events")
+        .execute(world.admin())
+        .await
+        .unwrap();
     world.wait_for_fired(1).await;
     world.caught_up().await;
     world.assert_fired_once_and_never_early().await;
@@ -59,11 +67,18 @@ async fn an_event_that_arms_and_the_row_it_arms_stand_or_fall_together() {
     let retries = || {
         service::metrics::render()
             .lines()
-            .find_map(|line| line.strip_prefix("kafka_consumer_retries_total{group=\"reminder-scanner\"} ")?.parse().ok())
+            .find_map(|line| {
+                line.strip_prefix("kafka_consumer_retries_total{group=\"reminder-scanner\"} ")?
+                    .parse()
+                    .ok()
+            })
             .unwrap_or(0.0)
     };
     let before: f64 = retries();
-    eventually("several attempts", async || (retries() >= before + 3.0).then_some(())).await;
+    eventually("several attempts", async || {
+        (retries() >= before + 3.0).then_some(())
+    })
+    .await;
     let rows: i64 = sqlx::query_scalar(
         "select (select count(*) from reminders.reminders) + (select count(*) from reminders.inbox)
               + (select count(*) from reminders.tasks)",
@@ -72,9 +87,15 @@ async fn an_event_that_arms_and_the_row_it_arms_stand_or_fall_together() {
     .await
     .unwrap();
     assert_eq!(rows, 0);
-    sqlx::query("drop trigger refuse on outbox.events").execute(world.admin()).await.unwrap();
+    sqlx::query("drop trigger refuse on outbox.events")
+        .execute(world.admin())
+        .await
+        .unwrap();
     world.caught_up().await;
-    assert_eq!(world.said_kinds().await, vec![ReminderEventKind::Scheduled; tasks.len()]);
+    assert_eq!(
+        world.said_kinds().await,
+        vec![ReminderEventKind::Scheduled; tasks.len()]
+    );
     scanner.stop().await;
 }
 
@@ -82,7 +103,12 @@ async fn an_event_that_arms_and_the_row_it_arms_stand_or_fall_together() {
 async fn connections_that_are_cut_in_the_middle_lose_and_double_nothing() {
     let world = World::create().await;
     let armed: Vec<_> = (0..800)
-        .map(|n| (Uuid::now_v7(), created(at(-60.0), at(-30.0 + f64::from(n) * 0.01))))
+        .map(|n| {
+            (
+                Uuid::now_v7(),
+                created(at(-60.0), at(-30.0 + f64::from(n) * 0.01)),
+            )
+        })
         .collect();
     world.arm(&armed).await;
     let told: Vec<Event> = (0..100)
@@ -93,7 +119,14 @@ async fn connections_that_are_cut_in_the_middle_lose_and_double_nothing() {
         .collect();
     let small = || {
         let config = world.config();
-        start(Config { fire_batch: 7, batch: BatchConfig { max_events: 5, ..config.batch }, ..config })
+        start(Config {
+            fire_batch: 7,
+            batch: BatchConfig {
+                max_events: 5,
+                ..config.batch
+            },
+            ..config
+        })
     };
     let scanners = [small(), small()];
     let role = world.database.pool("reminder-scanner");
@@ -116,5 +149,11 @@ async fn connections_that_are_cut_in_the_middle_lose_and_double_nothing() {
     }
     assert_eq!(world.fired().await.len(), armed.len() + told.len());
     world.assert_fired_once_and_never_early().await;
-    assert!(world.topics.read(&dead_letter(TASK_EVENTS, REMINDER_SCANNER.name)).await.is_empty());
+    assert!(
+        world
+            .topics
+            .read(&dead_letter(TASK_EVENTS, REMINDER_SCANNER.name))
+            .await
+            .is_empty()
+    );
 }

@@ -11,13 +11,25 @@ async fn a_reminder_rings_once_when_it_is_due() {
     world.tell(TaskEventKind::Created, user_id, &task).await;
     let fired = world.wait_for_fired(1).await;
     assert_eq!((fired[0].user_id, &fired[0].task), (user_id, &task));
-    assert_eq!((fired[0].reminder.id, Some(fired[0].reminder.fire_at)), (only(&task), task.due_at));
+    assert_eq!(
+        (fired[0].reminder.id, Some(fired[0].reminder.fire_at)),
+        (only(&task), task.due_at)
+    );
     let (state, fired_at): (String, Option<Timestamp>) =
-        sqlx::query_as("select state, fired_at from reminders.reminders").fetch_one(world.admin()).await.unwrap();
+        sqlx::query_as("select state, fired_at from reminders.reminders")
+            .fetch_one(world.admin())
+            .await
+            .unwrap();
     assert_eq!((state.as_str(), fired_at), ("fired", fired[0].reminder.fired_at));
     // Two more, so that a second ring of the first would have been seen.
     for _ in 0..2 {
-        world.tell(TaskEventKind::Created, user_id, &samples::task_with_reminder(at(0.7))).await;
+        world
+            .tell(
+                TaskEventKind::Created,
+                user_id,
+                &samples::task_with_reminder(at(0.7)),
+            )
+            .await;
     }
     world.wait_for_fired(3).await;
     world.assert_fired_once_and_never_early().await;
@@ -32,7 +44,11 @@ async fn hundreds_that_fall_due_one_after_the_other_all_ring_and_none_before_its
     for n in 0..40 {
         let mut task = samples::task();
         task.reminders = (0..10)
-            .map(|m| TaskReminder { id: Uuid::now_v7(), offset: None, at: Some(at(1.0 + f64::from(n * 10 + m) * 0.009)) })
+            .map(|m| TaskReminder {
+                id: Uuid::now_v7(),
+                offset: None,
+                at: Some(at(1.0 + f64::from(n * 10 + m) * 0.009)),
+            })
             .collect();
         events.push(samples::event(TaskEventKind::Created, Uuid::now_v7(), &task).into());
     }
@@ -49,11 +65,21 @@ async fn hundreds_that_fall_due_one_after_the_other_all_ring_and_none_before_its
 async fn three_scanners_side_by_side_ring_two_thousand_due_reminders_once_each() {
     let world = World::create().await;
     let tasks: Vec<_> = (0..2000)
-        .map(|n| (Uuid::now_v7(), created(at(-60.0), at(-30.0 + f64::from(n) * 0.01))))
+        .map(|n| {
+            (
+                Uuid::now_v7(),
+                created(at(-60.0), at(-30.0 + f64::from(n) * 0.01)),
+            )
+        })
         .collect();
     world.arm(&tasks).await;
     let scanners: Vec<_> = (0..3)
-        .map(|_| start(Config { fire_batch: 17, ..world.config() }))
+        .map(|_| {
+            start(Config {
+                fire_batch: 17,
+                ..world.config()
+            })
+        })
         .collect();
     let fired = world.wait_for_fired(tasks.len()).await;
     assert_eq!(fired.len(), tasks.len());
@@ -70,7 +96,9 @@ async fn what_fell_due_while_the_scanner_was_down_rings_late_and_once() {
     let scanner = world.scanner();
     let task = samples::task_with_reminder(at(3600.0));
     world.tell(TaskEventKind::Created, Uuid::now_v7(), &task).await;
-    world.wait_for_state(only(&task), "armed", task.due_at.unwrap()).await;
+    world
+        .wait_for_state(only(&task), "armed", task.due_at.unwrap())
+        .await;
     scanner.stop().await;
     // An hour and a minute later.
     sqlx::query("update reminders.reminders set fire_at = now() - interval '1 minute'")
@@ -93,7 +121,10 @@ async fn created_and_changed_while_the_scanner_was_down_with_the_reminders_time_
     let user_id = Uuid::now_v7();
     // Ten seconds ago a task with a reminder in five; now its title changes: it should have rung between the two.
     let task = created(at(-10.0), at(-5.0));
-    let renamed = Task { title: "Water them well".to_owned(), ..changed(&task, schemas::now()) };
+    let renamed = Task {
+        title: "Water them well".to_owned(),
+        ..changed(&task, schemas::now())
+    };
     world.tell(TaskEventKind::Created, user_id, &task).await;
     world.tell(TaskEventKind::Updated, user_id, &renamed).await;
     // And one whose reminder had passed when it was made: that one is not meant to ring.
@@ -116,14 +147,23 @@ async fn of_those_due_in_one_instant_the_urgent_ring_first() {
     // Low ones first, so that nothing but their priority can put them last.
     for priority in [Priority::Low, Priority::Medium, Priority::High, Priority::Urgent] {
         for _ in 0..3 {
-            let task = Task { priority, ..created(then, fire_at) };
+            let task = Task {
+                priority,
+                ..created(then, fire_at)
+            };
             world.tell(TaskEventKind::Created, user_id, &task).await;
         }
     }
     // One becomes urgent after it was armed.
-    let raised = Task { priority: Priority::Low, ..created(then, fire_at) };
+    let raised = Task {
+        priority: Priority::Low,
+        ..created(then, fire_at)
+    };
     world.tell(TaskEventKind::Created, user_id, &raised).await;
-    let raised = Task { priority: Priority::Urgent, ..changed(&raised, then) };
+    let raised = Task {
+        priority: Priority::Urgent,
+        ..changed(&raised, then)
+    };
     world.tell(TaskEventKind::Updated, user_id, &raised).await;
 
     // Fired in small transactions: the order must not be that of one sort.

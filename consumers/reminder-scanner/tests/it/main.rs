@@ -12,7 +12,8 @@ use kafka::BatchConfig;
 use reminder_scanner::Config;
 use schemas::topics::{REMINDER_SCANNER, TASK_EVENTS, dead_letter};
 use schemas::{
-    Event, Priority, ReminderEvent, ReminderEventKind, Task, TaskEventKind, TaskReminder, Timestamp, WriterSchema,
+    Event, Priority, ReminderEvent, ReminderEventKind, Task, TaskEventKind, TaskReminder, Timestamp,
+    WriterSchema,
 };
 use service::config::ServiceConfig;
 use sqlx::PgPool;
@@ -59,7 +60,11 @@ impl World {
             database: self.database.config("reminder-scanner"),
             kafka: self.topics.config(),
             registry: self.topics.registry(),
-            batch: BatchConfig { max_events: 500, max_bytes: 4 << 20, max_wait: Duration::from_millis(5) },
+            batch: BatchConfig {
+                max_events: 500,
+                max_bytes: 4 << 20,
+                max_wait: Duration::from_millis(5),
+            },
             fire_batch: 100,
         }
     }
@@ -71,8 +76,16 @@ impl World {
     /// A scanner that handles the next so many events in one batch, however slowly they come.
     fn scanner_of_one_batch(&self, max_events: usize, fire_batch: i64) -> Scanner {
         let config = self.config();
-        let batch = BatchConfig { max_events, max_wait: Duration::from_secs(30), ..config.batch };
-        start(Config { batch, fire_batch, ..config })
+        let batch = BatchConfig {
+            max_events,
+            max_wait: Duration::from_secs(30),
+            ..config.batch
+        };
+        start(Config {
+            batch,
+            fire_batch,
+            ..config
+        })
     }
 
     fn admin(&self) -> &PgPool {
@@ -81,7 +94,9 @@ impl World {
 
     /// Tells what became of a task, as its owner did it.
     async fn tell(&self, kind: TaskEventKind, user_id: Uuid, task: &Task) {
-        self.topics.publish(&[samples::event(kind, user_id, task).into()]).await;
+        self.topics
+            .publish(&[samples::event(kind, user_id, task).into()])
+            .await;
     }
 
     /// Waits until the scanner has handled everything.
@@ -106,7 +121,10 @@ impl World {
                 .unwrap();
         rows.into_iter()
             .map(|(topic, fingerprint, body, written_at)| {
-                let schema = schemas::all_schemas().iter().find(|s| s.fingerprint == fingerprint).unwrap();
+                let schema = schemas::all_schemas()
+                    .iter()
+                    .find(|s| s.fingerprint == fingerprint)
+                    .unwrap();
                 let schema = WriterSchema::parse(&schema.json).unwrap();
                 match schemas::decode(&topic, &schema, &body).unwrap() {
                     Event::Reminder(event) => (event, written_at),
@@ -154,16 +172,29 @@ impl World {
 
     /// Whatever happened: each firing once, none early by the database's clock, and no mark without its event.
     async fn assert_fired_once_and_never_early(&self) {
-        let early: i64 = sqlx::query_scalar("select count(*) from reminders.reminders where fired_at < fire_at")
-            .fetch_one(self.admin())
-            .await
-            .unwrap();
+        let early: i64 =
+            sqlx::query_scalar("select count(*) from reminders.reminders where fired_at < fire_at")
+                .fetch_one(self.admin())
+                .await
+                .unwrap();
         assert_eq!(early, 0);
         let mut firings = Vec::new();
-        for (ReminderEvent { kind, user_id, reminder, .. }, written_at) in self.outbox().await {
+        for (
+            ReminderEvent {
+                kind,
+                user_id,
+                reminder,
+                ..
+            },
+            written_at,
+        ) in self.outbox().await
+        {
             if kind == ReminderEventKind::Fired {
                 let fired_at = reminder.fired_at.unwrap();
-                assert!(reminder.fire_at <= fired_at && fired_at <= written_at, "{reminder:?} at {written_at}");
+                assert!(
+                    reminder.fire_at <= fired_at && fired_at <= written_at,
+                    "{reminder:?} at {written_at}"
+                );
                 firings.push((user_id, reminder.id, reminder.fire_at));
             }
         }
@@ -176,7 +207,10 @@ impl World {
                 .fetch_all(self.admin())
                 .await
                 .unwrap();
-        assert!(marks.iter().all(|mark| firings.binary_search(mark).is_ok()), "some mark has no event");
+        assert!(
+            marks.iter().all(|mark| firings.binary_search(mark).is_ok()),
+            "some mark has no event"
+        );
     }
 
     /// Puts armed reminders there, one a task, as if they had been armed when it was time.
@@ -210,7 +244,10 @@ impl World {
 fn start(config: Config) -> Scanner {
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(reminder_scanner::run(config, shutdown.clone()));
-    Scanner { shutdown, task: Some(task) }
+    Scanner {
+        shutdown,
+        task: Some(task),
+    }
 }
 
 /// So many seconds from now, or ago.
@@ -220,16 +257,26 @@ fn at(seconds: f64) -> Timestamp {
 
 /// The task after one more change, made then.
 fn changed(task: &Task, updated_at: Timestamp) -> Task {
-    Task { version: task.version + 1, updated_at, ..task.clone() }
+    Task {
+        version: task.version + 1,
+        updated_at,
+        ..task.clone()
+    }
 }
 
 /// A task that was created then, with a reminder.
 fn created(created_at: Timestamp, fire_at: Timestamp) -> Task {
-    Task { created_at, updated_at: created_at, ..samples::task_with_reminder(fire_at) }
+    Task {
+        created_at,
+        updated_at: created_at,
+        ..samples::task_with_reminder(fire_at)
+    }
 }
 
 /// The id of a task's only reminder.
 fn only(task: &Task) -> Uuid {
-    let [TaskReminder { id, .. }] = &task.reminders[..] else { panic!("one reminder") };
+    let [TaskReminder { id, .. }] = &task.reminders[..] else {
+        panic!("one reminder")
+    };
     *id
 }

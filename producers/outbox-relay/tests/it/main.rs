@@ -109,7 +109,7 @@ async fn an_event_arrives_framed_keyed_by_its_user_and_with_cloudevents_headers(
     let user_id = Uuid::now_v7();
     let event = event(user_id, 1);
     write(
-        &mut *database.admin().acquire().await.unwrap(),
+        &mut database.admin().acquire().await.unwrap(),
         std::slice::from_ref(&event),
     )
     .await;
@@ -139,7 +139,7 @@ async fn a_restarted_relay_goes_on_where_the_last_one_stopped_and_sends_nothing_
     for round in 0..3 {
         let relay = Relay::start(config(&database, &topics));
         let events: Vec<Encoded> = (0..120).map(|n| event(user_id, round * 1000 + n + 1)).collect();
-        write(&mut *database.admin().acquire().await.unwrap(), &events).await;
+        write(&mut database.admin().acquire().await.unwrap(), &events).await;
         all.extend(events);
         wait_for(&topics, &all).await;
         relay.stop().await;
@@ -168,7 +168,7 @@ async fn a_relay_that_may_not_register_waits_until_somebody_has() {
     let relay = Relay::start(config);
     let event = event(Uuid::now_v7(), 1);
     write(
-        &mut *database.admin().acquire().await.unwrap(),
+        &mut database.admin().acquire().await.unwrap(),
         std::slice::from_ref(&event),
     )
     .await;

@@ -9,18 +9,18 @@ async fn of_two_relays_one_publishes_and_the_other_takes_over_when_it_goes() {
     let (database, topics) = (Database::create().await, Topics::create().await);
     let first = Relay::start(config(&database, &topics));
     let mut all: Vec<Encoded> = (0..100).map(|n| event(Uuid::now_v7(), n + 1)).collect();
-    write(&mut *database.admin().acquire().await.unwrap(), &all).await;
+    write(&mut database.admin().acquire().await.unwrap(), &all).await;
     wait_for(&topics, &all).await;
     let second = Relay::start(config(&database, &topics));
     let more: Vec<Encoded> = (0..100).map(|n| event(Uuid::now_v7(), n + 1)).collect();
-    write(&mut *database.admin().acquire().await.unwrap(), &more).await;
+    write(&mut database.admin().acquire().await.unwrap(), &more).await;
     all.extend(more);
     let records = wait_for(&topics, &all).await;
     assert_eq!(records.len(), all.len(), "two relays, and no event twice");
     first.stop().await;
     let last = event(Uuid::now_v7(), 1);
     write(
-        &mut *database.admin().acquire().await.unwrap(),
+        &mut database.admin().acquire().await.unwrap(),
         std::slice::from_ref(&last),
     )
     .await;
@@ -35,7 +35,7 @@ async fn a_relay_whose_connections_are_cut_starts_over_and_loses_nothing() {
     let mut all = Vec::new();
     for _ in 0..5 {
         let events: Vec<Encoded> = (0..200).map(|n| event(Uuid::now_v7(), n + 1)).collect();
-        write(&mut *database.admin().acquire().await.unwrap(), &events).await;
+        write(&mut database.admin().acquire().await.unwrap(), &events).await;
         all.extend(events);
         // By its own role, which may end its own connections.
         sqlx::query(
@@ -55,12 +55,12 @@ async fn an_outbox_restored_in_another_cluster_publishes_what_was_not_published_
     let (database, topics) = (Database::create().await, Topics::create().await);
     let relay = Relay::start(config(&database, &topics));
     let before: Vec<Encoded> = (0..60).map(|n| event(Uuid::now_v7(), n + 1)).collect();
-    write(&mut *database.admin().acquire().await.unwrap(), &before).await;
+    write(&mut database.admin().acquire().await.unwrap(), &before).await;
     wait_for(&topics, &before).await;
     relay.stop().await;
 
     let waiting: Vec<Encoded> = (0..60).map(|n| event(Uuid::now_v7(), n + 1)).collect();
-    write(&mut *database.admin().acquire().await.unwrap(), &waiting).await;
+    write(&mut database.admin().acquire().await.unwrap(), &waiting).await;
     // What a restore looks like from here: ids of transactions far in this cluster's future, and another identifier.
     sqlx::query("update outbox.events set xid = ((xid::text::bigint + 4000000000)::text)::xid8")
         .execute(database.admin())
@@ -81,7 +81,7 @@ async fn an_outbox_restored_in_another_cluster_publishes_what_was_not_published_
     assert_eq!(records.len(), 120, "each event once");
     let after = event(Uuid::now_v7(), 1);
     write(
-        &mut *database.admin().acquire().await.unwrap(),
+        &mut database.admin().acquire().await.unwrap(),
         std::slice::from_ref(&after),
     )
     .await;
@@ -100,7 +100,7 @@ async fn a_slot_is_emptied_only_when_all_of_it_is_published_and_its_hour_is_long
     let published = event(Uuid::now_v7(), 1);
     let current = event(Uuid::now_v7(), 2);
     write(
-        &mut *database.admin().acquire().await.unwrap(),
+        &mut database.admin().acquire().await.unwrap(),
         &[published.clone(), current.clone()],
     )
     .await;

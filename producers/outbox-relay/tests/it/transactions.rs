@@ -20,7 +20,7 @@ async fn a_transaction_that_commits_long_after_later_ones_is_not_lost() {
 
     let early: Vec<Encoded> = (0..300).map(|n| event(Uuid::now_v7(), n + 2)).collect();
     for chunk in early.chunks(30) {
-        write(&mut *database.admin().acquire().await.unwrap(), chunk).await;
+        write(&mut database.admin().acquire().await.unwrap(), chunk).await;
     }
     let records = wait_for(&topics, &early).await;
     assert!(
@@ -48,7 +48,7 @@ async fn a_late_transaction_survives_a_restart_of_the_relay_in_between() {
     let late_event = event(Uuid::now_v7(), 1);
     write(&mut tx, std::slice::from_ref(&late_event)).await;
     let early: Vec<Encoded> = (0..100).map(|n| event(Uuid::now_v7(), n + 2)).collect();
-    write(&mut *database.admin().acquire().await.unwrap(), &early).await;
+    write(&mut database.admin().acquire().await.unwrap(), &early).await;
     wait_for(&topics, &early).await;
     relay.stop().await;
 
