@@ -19,7 +19,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Applies the database migrations that are missing. Safe to run by many at once. DATABASE_URL is the owner's;
-    /// <SERVICE>_DATABASE_PASSWORD (or …_FILE), where set, becomes the password of that service's role.
+    /// `<SERVICE>_DATABASE_PASSWORD` (or `…_FILE`), where set, becomes the password of that service's role.
     Migrate,
     /// Topics, as they are declared in schemas/src/topics.rs.
     #[command(subcommand)]

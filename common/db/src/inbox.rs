@@ -68,7 +68,7 @@ impl Inbox {
         }
     }
 
-    /// Forgets at most [`BITE`] events older than [`RETENTION`]. Ids are UUIDv7, so age is a range of the primary key.
+    /// Forgets at most 10,000 events older than [`RETENTION`]. Ids are UUIDv7, so age is a range of the primary key.
     /// Returns how many.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! What every Carillon binary does around its own work: configuration, logs, metrics, probes, signals and an
-//! orderly stop. A service's `main.rs` is one call to [`run`]; its `lib.rs` builds on [`Supervisor`] and
+//! orderly stop. A service's `main.rs` is one call to [`run()`]; its `lib.rs` builds on [`Supervisor`] and
 //! [`Health`].
 //!
 //! ```no_run

@@ -19,9 +19,7 @@ use anyhow::Context;
 use kafka::{Consumer, Events, Registry};
 use schemas::topics::EMAIL_SENDER;
 use service::{Health, Supervisor, http};
-use sqlx::PgPool;
 use tokio::sync::Notify;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, DeliveryConfig, MailConfig, SmtpConfig, Tls};
@@ -31,8 +29,6 @@ use send::Sender;
 
 /// The Kafka loop: one turn waits for Postgres and the registry with timeouts far below this.
 const CONSUMER_STALE_AFTER: Duration = Duration::from_mins(2);
-/// How often the inbox forgets what no topic can deliver again.
-const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Runs the service until `shutdown`.
 ///
@@ -83,21 +79,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         probe.await;
         Ok(())
     });
-    supervisor.spawn("inbox sweep", sweep(pool, shutdown));
+    supervisor.spawn("inbox", async move {
+        db::inbox::EMAIL_SENDER.sweep_hourly(pool, shutdown).await;
+        Ok(())
+    });
     supervisor.run().await
-}
-
-/// Forgets old inbox rows. A failure is no news: the next turn sweeps what this one left.
-async fn sweep(pool: PgPool, shutdown: CancellationToken) -> anyhow::Result<()> {
-    while shutdown
-        .run_until_cancelled(sleep(SWEEP_INTERVAL))
-        .await
-        .is_some()
-    {
-        match db::inbox::EMAIL_SENDER.sweep(&pool).await {
-            Ok(rows) => tracing::debug!(rows, "swept the inbox"),
-            Err(error) => tracing::warn!(%error, "the inbox was not swept"),
-        }
-    }
-    Ok(())
 }

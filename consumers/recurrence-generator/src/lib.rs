@@ -11,15 +11,11 @@ use db::inbox;
 use kafka::{Consumer, Events, Registry};
 use schemas::topics::RECURRENCE_GENERATOR;
 use service::{Health, Supervisor, http};
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 pub use handler::Generator;
 pub use next::{NextError, next_instance};
-
-/// How often old inbox rows are swept.
-const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Runs until `shutdown`, or until something is wrong that waiting does not mend.
 ///
@@ -62,29 +58,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             Ok(())
         }
     });
-    supervisor.spawn("inbox sweep", sweep(pool, shutdown.clone()));
+    let stop = shutdown.clone();
+    supervisor.spawn("inbox", async move {
+        inbox::RECURRENCE_GENERATOR.sweep_hourly(pool, stop).await;
+        Ok(())
+    });
     supervisor.spawn("consumer", async {
         consumer.run(events, shutdown).await?;
         Ok(())
     });
     supervisor.run().await
-}
-
-/// Forgets inbox rows that nothing will ask for again. A failure is no harm: the next round finds the same rows.
-async fn sweep(pool: PgPool, shutdown: CancellationToken) -> anyhow::Result<()> {
-    loop {
-        let pause = match inbox::RECURRENCE_GENERATOR.sweep(&pool).await {
-            Ok(0) => SWEEP_INTERVAL,
-            // A sweep takes a bounded number of rows: there may be more.
-            Ok(_) => Duration::from_secs(1),
-            Err(error) => {
-                tracing::warn!(error = %error, "old inbox rows could not be swept; the next round tries again");
-                SWEEP_INTERVAL
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
 }

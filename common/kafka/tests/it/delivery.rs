@@ -5,6 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use super::*;
 
+/// Partitions and offsets of records.
+type Places = Vec<(i32, i64)>;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_has_its_effect_once_and_the_next_offsets_are_committed() {
     let world = World::create().await;
@@ -200,14 +203,14 @@ async fn while_something_is_away_the_same_batch_waits_then_everything_goes_on_in
     let users = users(20);
     let first = events(&users, 1..=10);
     world.publish(&first).await;
-    let tries: Arc<Mutex<Vec<Vec<(i32, i64)>>>> = Arc::default();
-    let passed: Arc<Mutex<Vec<(i32, i64)>>> = Arc::default();
+    let tries: Arc<Mutex<Vec<Places>>> = Arc::default();
+    let passed: Arc<Mutex<Places>> = Arc::default();
     let back = Arc::new(AtomicBool::new(false));
     let processor = {
         let (tries, passed, back) = (Arc::clone(&tries), Arc::clone(&passed), Arc::clone(&back));
         Before(
             move |batch: &[Record]| {
-                let places: Vec<_> = batch.iter().map(|r| (r.partition, r.offset)).collect();
+                let places: Places = batch.iter().map(|r| (r.partition, r.offset)).collect();
                 if back.load(Ordering::Acquire) {
                     passed.lock().unwrap().extend(places);
                     return Ok(());

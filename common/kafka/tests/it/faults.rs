@@ -66,8 +66,13 @@ async fn carry(mut client: TcpStream, server: String, mut line: watch::Receiver<
     match now {
         Line::Cut => {}
         Line::Wrong => {
-            let mut request = [0; 4096];
-            client.read(&mut request).await.ok();
+            // Read to its end, or closing would reset the connection before the answer is seen.
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n")
+                && let Ok(byte) = client.read_u8().await
+            {
+                request.push(byte);
+            }
             let body = r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#;
             let answer = format!(
                 "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",

@@ -250,8 +250,8 @@ async fn events_that_cannot_be_armed_are_dead_lettered_and_their_neighbours_pass
     no_text.title = "\0".to_owned();
     let bad = [nowhere, unreadable, twins, no_text];
     let mut events: Vec<Event> = Vec::new();
-    for n in 0..good.len() {
-        events.push(samples::event(TaskEventKind::Created, user_id, &good[n]).into());
+    for (n, task) in good.iter().enumerate() {
+        events.push(samples::event(TaskEventKind::Created, user_id, task).into());
         if let Some(task) = bad.get(n) {
             events.push(samples::event(TaskEventKind::Created, user_id, task).into());
         }

@@ -157,3 +157,23 @@ async fn connections_that_are_cut_in_the_middle_lose_and_double_nothing() {
             .is_empty()
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_kafka_and_the_registry_are_away_what_is_armed_rings_all_the_same() {
+    let database = Database::create().await;
+    let world = World {
+        database,
+        topics: Topics::named("nobody-is-there."),
+    };
+    let armed: Vec<_> = (0..3)
+        .map(|n| (Uuid::now_v7(), created(at(-60.0), at(f64::from(n) * 0.2))))
+        .collect();
+    world.arm(&armed).await;
+    let mut config = world.config();
+    config.kafka.bootstrap_servers = "127.0.0.1:1".to_owned();
+    config.registry.url = "http://127.0.0.1:1".to_owned();
+    let scanner = start(config);
+    world.wait_for_fired(armed.len()).await;
+    world.assert_fired_once_and_never_early().await;
+    scanner.stop().await;
+}
