@@ -265,13 +265,12 @@ impl Consumer {
                 return Ok(None);
             }
         }
-        if retry.attempts > 0 {
+        if self.context().set_waiting(false) {
             tracing::info!(
                 kafka.group = self.group,
                 attempts = retry.attempts,
                 "the batch went through"
             );
-            self.context().set_waiting(false);
             self.component.ready();
         }
         self.resume()?;

@@ -55,9 +55,9 @@ impl Context {
         }
     }
 
-    /// Notes whether a batch waits for something that is away.
-    pub(crate) fn set_waiting(&self, waiting: bool) {
-        self.waiting.store(waiting, Ordering::Release);
+    /// Notes whether a batch waits for something that is away. Returns whether one did.
+    pub(crate) fn set_waiting(&self, waiting: bool) -> bool {
+        self.waiting.swap(waiting, Ordering::AcqRel)
     }
 
     /// Group and brokers are there; what else the consumer needs the loop knows.

@@ -41,6 +41,9 @@ impl Runs {
     }
 }
 
+/// No latency is longer, in microseconds: an hour.
+const LONGEST_US: u64 = 3_600_000_000;
+
 /// Latencies, to the microsecond and three digits.
 #[derive(Debug)]
 pub struct Latencies(Histogram<u64>);
@@ -61,7 +64,7 @@ pub struct Summary {
 impl Latencies {
     /// None yet.
     pub fn new() -> anyhow::Result<Self> {
-        Ok(Self(Histogram::new(3)?))
+        Ok(Self(Histogram::new_with_bounds(1, LONGEST_US, 3)?))
     }
 
     /// Adds one.
@@ -92,6 +95,20 @@ mod tests {
         assert_eq!((odd.median, odd.min, odd.max), (2.0, 1.0, 3.0));
         assert_eq!(Runs::of([4.0, 1.0, 2.0, 3.0]).median, 2.5);
         assert_eq!(Runs::of([7.0]).median, 7.0);
+    }
+
+    #[test]
+    fn latencies_keep_three_digits_however_long_they_are() {
+        let mut latencies = Latencies::new().unwrap();
+        for ms in 1..=1000 {
+            latencies.record(Duration::from_millis(ms));
+        }
+        latencies.record(Duration::from_secs(100));
+        let summary = latencies.summary();
+        assert!((summary.p50_ms - 501.0).abs() < 1.0, "{summary:?}");
+        assert!((summary.p99_ms - 991.0).abs() < 1.0, "{summary:?}");
+        assert!((summary.max_ms - 100_000.0).abs() < 100.0, "{summary:?}");
+        assert_eq!(summary.count, 1001);
     }
 
     #[test]
