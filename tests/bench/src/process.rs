@@ -1,5 +1,6 @@
 //! A service's release binary as a child process, with the settings that every installation has to give and no others.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -143,17 +144,40 @@ impl Service {
 
     /// CPU time that it has used so far.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name, in parentheses, may hold anything; state is the first field after it, utime and stime the 12th, 13th.
-        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat is malformed")?;
-        let ticks: f64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(str::parse::<f64>)
-            .sum::<Result<_, _>>()?;
-        Ok(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
+        cpu(self.child.id())
     }
+
+    /// CPU time that its database sessions have used so far in Postgres, by process: what a service asks of others is
+    /// its doing, too.
+    pub async fn sessions_cpu(&self, database: &Database) -> anyhow::Result<HashMap<u32, Duration>> {
+        let sessions: Vec<i32> = sqlx::query_scalar(
+            "select pid from pg_stat_activity where datname = current_database() and application_name = $1",
+        )
+        .bind(self.name)
+        .fetch_all(database.admin())
+        .await?;
+        sessions
+            .into_iter()
+            .map(|session| {
+                let process = u32::try_from(session)?;
+                Ok((process, cpu(process)?))
+            })
+            .collect()
+    }
+}
+
+/// CPU time that a process has used so far.
+fn cpu(process: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in parentheses, may hold anything; state is the first field after it, utime and stime the 12th, 13th.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat is malformed")?;
+    let ticks: f64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse::<f64>)
+        .sum::<Result<_, _>>()?;
+    Ok(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
 }
 
 impl Drop for Service {

@@ -186,7 +186,10 @@ impl Member {
 
     /// Waits for it to end by itself.
     async fn ended(self) -> Result<(), ConsumerError> {
-        self.task.await.unwrap()
+        match tokio::time::timeout(support::PATIENCE, self.task).await {
+            Ok(ended) => ended.unwrap(),
+            Err(_) => panic!("it goes on"),
+        }
     }
 }
 

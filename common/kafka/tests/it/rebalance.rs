@@ -36,8 +36,9 @@ async fn member_process() {
         BATCH,
         counting(GROUP, pool, &topics.registry()),
     )
-    .ended()
+    .task
     .await
+    .unwrap()
     .unwrap();
 }
 
