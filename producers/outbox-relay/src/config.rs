@@ -20,7 +20,7 @@ pub struct Config {
     pub auto_register: bool,
     /// `OUTBOX_PAGE_ROWS`: how many rows are read at once.
     pub page_rows: i64,
-    /// `OUTBOX_PACE_MS`: the pause after a page that was not full. It trades latency for fewer, larger requests.
+    /// `OUTBOX_PACE_MS`: the least time between two looks while pages are not full. It trades latency for fewer, larger requests.
     pub pace: Duration,
     /// `OUTBOX_IDLE_MS`: the longest pause between two looks at an outbox where nothing happens.
     pub idle: Duration,

@@ -8,7 +8,7 @@ use db::DatabaseConfig;
 use kafka::{KafkaConfig, Registry};
 use service::{Backoff, Component};
 use sqlx::{Connection, PgConnection};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -130,6 +130,7 @@ impl Shard {
         let mut idle = self.pace;
         while !shutdown.is_cancelled() {
             self.component.progress();
+            let looked_at = Instant::now();
             if !cursor.is_open() {
                 cursor.open(cursor::peek(connection).await?);
             }
@@ -162,7 +163,8 @@ impl Shard {
                 };
                 tokio::select! {
                     () = shutdown.cancelled() => {}
-                    () = sleep(idle) => {}
+                    // From one look to the next, not from the last acknowledgement: waiting for those is pause enough.
+                    () = sleep_until(looked_at + idle) => {}
                 }
             }
         }
