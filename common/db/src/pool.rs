@@ -76,6 +76,9 @@ impl DatabaseConfig {
                 // A transaction of ours that went silent must not hold its locks for ever.
                 ("idle_in_transaction_session_timeout", "60000".to_owned()),
                 ("timezone", "UTC".to_owned()),
+                // Each of our statements is short. Compiling one costs more than running it, and the planner asks for it
+                // whenever it takes a table that just grew for a large one.
+                ("jit", "off".to_owned()),
             ]))
     }
 
