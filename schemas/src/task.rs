@@ -1,5 +1,6 @@
 //! Task events: the whole task after each change.
 
+use chrono::NaiveDate;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
@@ -72,13 +73,19 @@ pub struct Task {
     pub priority: Priority,
     /// At most 20, in the person's order.
     pub tags: Vec<String>,
-    /// When it is due.
+    /// When it is due. At most one of `due_at` and `due_on` is set.
     #[serde(default, with = "chrono::serde::ts_microseconds_option")]
     pub due_at: Option<Timestamp>,
+    /// The whole day on which it is due, in its zone.
+    #[serde(default, with = "days")]
+    pub due_on: Option<NaiveDate>,
     /// IANA zone in which `due_at`, offsets and the recurrence are meant.
     pub timezone: String,
     /// At most 20.
     pub reminders: Vec<TaskReminder>,
+    /// Tasks of the same person that are to be done before this one, at most 20.
+    #[serde(default)]
+    pub depends_on: Vec<Uuid>,
     /// The recurring series that it is an instance of.
     #[serde(default)]
     pub series_id: Option<Uuid>,
@@ -113,7 +120,17 @@ impl Task {
         require(!self.id.is_nil(), "task.id", "is nil")?;
         require(self.version >= 1, "task.version", "is below 1")?;
         require(!self.title.is_empty(), "task.title", "is empty")?;
+        require(
+            self.due_at.is_none() || self.due_on.is_none(),
+            "task.due_on",
+            "stands beside due_at",
+        )?;
         require(self.reminders.len() <= 20, "task.reminders", "holds more than 20")?;
+        require(
+            self.depends_on.len() <= 20,
+            "task.depends_on",
+            "holds more than 20",
+        )?;
         require(
             self.reminders
                 .iter()
@@ -126,6 +143,25 @@ impl Task {
             "task.occurrence",
             "goes with series_id, and only with it",
         )
+    }
+}
+
+/// A date as Avro has it: days since 1970-01-01.
+mod days {
+    use chrono::NaiveDate;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(date: &Option<NaiveDate>, serializer: S) -> Result<S::Ok, S::Error> {
+        date.map(|date| date.to_epoch_days()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NaiveDate>, D::Error> {
+        let days = Option::<i32>::deserialize(deserializer)?;
+        days.map(|days| {
+            NaiveDate::from_epoch_days(days).ok_or_else(|| D::Error::custom("a date outside of the calendar"))
+        })
+        .transpose()
     }
 }
 

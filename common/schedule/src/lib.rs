@@ -5,12 +5,14 @@
 //! generator the next occurrence, so that all three agree to the second.
 //!
 //! - [`zone`]: zone names, and which instant a local time stands for.
+//! - [`due`]: a due time or a whole day, and the instants that they stand for.
 //! - [`duration`]: signed offsets such as `-PT10M` relative to a due time, and reminder triggers.
 //! - [`rule`]: recurrence rules (RFC 5545 section 3.3.10).
 //!
 //! Zone data is compiled in by `chrono-tz`, which holds transitions up to the year 2099; later instants keep
 //! the last offset of their zone.
 
+pub mod due;
 pub mod duration;
 pub mod rule;
 pub mod zone;
@@ -18,6 +20,7 @@ pub mod zone;
 mod quote;
 
 pub use chrono_tz::Tz;
+pub use due::Due;
 pub use duration::{Offset, OffsetError, Trigger};
 pub use rule::{Rule, RuleError};
 pub use zone::{ZoneError, parse_zone, resolve_local};

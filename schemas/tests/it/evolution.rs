@@ -139,6 +139,8 @@ fn without_optional(mut event: Event) -> Event {
     let bare = |task: &mut schemas::Task| {
         task.description = None;
         task.due_at = None;
+        task.due_on = None;
+        task.depends_on = Vec::new();
         task.series_id = None;
         task.occurrence = None;
         task.recurrence = None;

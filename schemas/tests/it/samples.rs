@@ -1,7 +1,7 @@
 //! One fixed event of every record, every field set. The golden files hold their bytes; change nothing here without
 //! need.
 
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDate};
 use schemas::{
     Actor, Event, FieldChange, Head, Notification, NotificationEvent, NotificationEventKind, Priority,
     Reminder, ReminderEvent, ReminderEventKind, Task, TaskEvent, TaskEventKind, TaskReminder, Timestamp,
@@ -37,6 +37,7 @@ pub(crate) fn task() -> Task {
         priority: Priority::Urgent,
         tags: vec!["home".to_owned(), "später".to_owned(), String::new()],
         due_at: Some(at(3600)),
+        due_on: None,
         timezone: "Europe/Berlin".to_owned(),
         reminders: vec![
             TaskReminder {
@@ -50,6 +51,7 @@ pub(crate) fn task() -> Task {
                 at: Some(at(1800)),
             },
         ],
+        depends_on: vec![id(8), id(9)],
         series_id: Some(id(5)),
         occurrence: Some(at(3599)),
         recurrence: Some("FREQ=WEEKLY;BYDAY=MO,TH;COUNT=12".to_owned()),
@@ -70,8 +72,10 @@ fn bare_task() -> Task {
         priority: Priority::Low,
         tags: Vec::new(),
         due_at: None,
+        due_on: None,
         timezone: "UTC".to_owned(),
         reminders: Vec::new(),
+        depends_on: Vec::new(),
         series_id: None,
         occurrence: None,
         recurrence: None,
@@ -122,11 +126,21 @@ fn task_events() -> Vec<Event> {
             new: None,
         },
     ];
+    let whole_day = Task {
+        due_at: None,
+        due_on: NaiveDate::from_ymd_opt(2026, 3, 29),
+        ..task()
+    };
     vec![
         task_event(TaskEventKind::Created, head(0x11, Actor::User, 0), task()).into(),
         updated.into(),
         task_event(TaskEventKind::Completed, head(0x13, Actor::User, 20), task()).into(),
-        task_event(TaskEventKind::Reopened, head(0x14, Actor::Recurrence, 25), task()).into(),
+        task_event(
+            TaskEventKind::Reopened,
+            head(0x14, Actor::Recurrence, 25),
+            whole_day,
+        )
+        .into(),
         task_event(TaskEventKind::Deleted, head(0x15, Actor::System, 30), task()).into(),
         task_event(TaskEventKind::Restored, head(0x16, Actor::User, 35), bare_task()).into(),
     ]
