@@ -1,7 +1,12 @@
 //! Tasks and series, shared by everyone who writes them: the HTTP API, the recurrence generator and, later, others.
 //! Every function takes the owner first, so that no query can be written that forgets whose task it is.
+//!
+//! Locks are taken in one order: a series, then its tasks by id, then the person's dependencies.
 
+use chrono::NaiveDate;
+use schedule::{Due, Tz};
 use schemas::{Encoded, Priority, Task, TaskReminder, Timestamp};
+use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor, Row};
@@ -11,8 +16,22 @@ use crate::outbox::headers_json;
 
 macro_rules! columns {
     () => {
-        "id, version, title, description, priority, tags, due_at, timezone, reminders, series_id, occurrence, \
-         recurrence, created_at, updated_at, completed_at, deleted_at"
+        "id, version, title, description, priority, tags, due_at, due_on, timezone, reminders, depends_on, series_id, \
+         occurrence, recurrence, created_at, updated_at, completed_at, deleted_at"
+    };
+}
+
+/// The rows of a parameter that [`rows`] made.
+macro_rules! recordset {
+    ($parameter:literal) => {
+        concat!(
+            "jsonb_to_recordset(",
+            $parameter,
+            ") r (id uuid, version bigint, title text, description text, priority text, tags text[], \
+             due_at timestamptz, due_on date, due_on_starts_at timestamptz, timezone text, reminders jsonb, \
+             depends_on uuid[], series_id uuid, occurrence timestamptz, recurrence text, created_at timestamptz, \
+             updated_at timestamptz, completed_at timestamptz, deleted_at timestamptz)"
+        )
     };
 }
 
@@ -43,8 +62,10 @@ fn from_row(row: &PgRow) -> Result<Task, sqlx::Error> {
         })?,
         tags: row.try_get("tags")?,
         due_at: row.try_get("due_at")?,
+        due_on: row.try_get("due_on")?,
         timezone: row.try_get("timezone")?,
         reminders,
+        depends_on: row.try_get("depends_on")?,
         series_id: row.try_get("series_id")?,
         occurrence: row.try_get("occurrence")?,
         recurrence: row.try_get("recurrence")?,
@@ -53,6 +74,13 @@ fn from_row(row: &PgRow) -> Result<Task, sqlx::Error> {
         completed_at: row.try_get("completed_at")?,
         deleted_at: row.try_get("deleted_at")?,
     })
+}
+
+/// When the day of a whole-day task starts, for sorting and comparing it with others. A zone that this build does not know
+/// comes from one with newer zone data.
+fn due_on_starts_at(task: &Task) -> Option<Timestamp> {
+    let zone = schedule::parse_zone(&task.timezone).unwrap_or(Tz::UTC);
+    Due::of(None, task.due_on).map(|due| due.starts_at(zone))
 }
 
 /// Writes a new task and its event in one statement, which is one transaction where the caller has none open. Returns
@@ -70,12 +98,13 @@ pub async fn insert(
         "with task as (
              insert into tasks.tasks (user_id, ",
         columns!(),
-        ") values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+        ", due_on_starts_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
              on conflict (series_id, occurrence) where series_id is not null do nothing
              returning 1
          )
          insert into outbox.events (event_id, topic, user_id, event_type, fingerprint, body, headers)
-         select $18, $19, $1, $20, $21, $22, $23::jsonb from task"
+         select $21, $22, $1, $23, $24, $25, $26::jsonb from task"
     ))
     .bind(user_id)
     .bind(task.id)
@@ -85,8 +114,10 @@ pub async fn insert(
     .bind(task.priority.as_str())
     .bind(&task.tags)
     .bind(task.due_at)
+    .bind(task.due_on)
     .bind(&task.timezone)
     .bind(Json(&task.reminders))
+    .bind(&task.depends_on)
     .bind(task.series_id)
     .bind(task.occurrence)
     .bind(&task.recurrence)
@@ -94,6 +125,7 @@ pub async fn insert(
     .bind(task.updated_at)
     .bind(task.completed_at)
     .bind(task.deleted_at)
+    .bind(due_on_starts_at(task))
     .bind(event.event_id)
     .bind(event.topic)
     .bind(event.event_type)
@@ -148,64 +180,243 @@ pub async fn list(
     rows.iter().map(from_row).collect()
 }
 
-/// The person's task of that id, locked until the transaction ends: what follows in it sees the newest version, and
-/// versions are given in the order of commits.
+/// The person's task of that id, deleted or not, locked until the transaction ends: what follows in it sees the newest
+/// version, and versions are given in the order of commits.
 ///
 /// # Errors
 /// When the database does not answer or refuses.
 pub async fn lock(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<Option<Task>, sqlx::Error> {
-    let row = sqlx::query(concat!(
-        "select ",
-        columns!(),
-        " from tasks.tasks where user_id = $1 and id = $2 and deleted_at is null for update"
-    ))
-    .bind(user_id)
-    .bind(id)
-    .fetch_optional(tx)
-    .await?;
-    row.as_ref().map(from_row).transpose()
+    Ok(lock_many(tx, user_id, &[id]).await?.pop())
 }
 
-/// Writes a changed task, locked before in the same transaction, and its event.
+/// The person's tasks of those ids, deleted or not, locked like one, in the order of their ids.
 ///
 /// # Errors
-/// When the database does not answer or refuses; [`sqlx::Error::RowNotFound`] when the row is not the version before
-/// `task.version`, which the lock rules out.
+/// When the database does not answer or refuses.
+pub async fn lock_many(tx: &mut PgConnection, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<Task>, sqlx::Error> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.tasks where user_id = $1 and id = any($2) order by id for update"
+    ))
+    .bind(user_id)
+    .bind(ids)
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Which of those ids are tasks of the person, neither completed nor deleted: what blocks a task that depends on them.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn open_among(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    ids: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar(
+        "select id from tasks.tasks
+         where user_id = $1 and id = any($2) and completed_at is null and deleted_at is null",
+    )
+    .bind(user_id)
+    .bind(ids)
+    .fetch_all(db)
+    .await
+}
+
+/// Why a task cannot depend on another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DependencyFlaw {
+    /// It is no task of this person, or deleted.
+    Unknown,
+    /// It depends on the task already, directly or by way of others, or is the task.
+    Cycle,
+}
+
+/// What is wrong with each of the tasks that the person's task `id` is to depend on; right ones are left out. One
+/// transaction of a person at a time may ask: two that are right each for itself could be a cycle together.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn check_dependencies(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    id: Uuid,
+    depends_on: &[Uuid],
+) -> Result<Vec<(Uuid, DependencyFlaw)>, sqlx::Error> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('tasks.depends_on/' || $1::text, 0))")
+        .bind(user_id)
+        .execute(&mut *tx)
+        .await?;
+    let rows = sqlx::query(
+        "with recursive behind (root, id, trail) as (
+             select id, id, depends_on from tasks.tasks
+             where user_id = $1 and id = any($3) and deleted_at is null
+             union
+             select b.root, t.id, t.depends_on
+             from behind b, unnest(b.trail) next (id) join tasks.tasks t on t.user_id = $1 and t.id = next.id
+         )
+         select wanted.id, count(behind.id) > 0 as known, coalesce(bool_or(behind.id = $2), false) as cycle
+         from unnest($3) wanted (id) left join behind on behind.root = wanted.id
+         group by wanted.id
+         having count(behind.id) = 0 or bool_or(behind.id = $2)",
+    )
+    .bind(user_id)
+    .bind(id)
+    .bind(depends_on)
+    .fetch_all(tx)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let flaw = if row.try_get("cycle")? {
+                DependencyFlaw::Cycle
+            } else {
+                DependencyFlaw::Unknown
+            };
+            Ok((row.try_get("id")?, flaw))
+        })
+        .collect()
+}
+
+/// Removes tasks that were deleted before `before`, at most `limit` of them, whoever's they are; returns how many. The
+/// latest instance of a series stays: its occurrence tells how far the series has come.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn purge_deleted(
+    db: impl PgExecutor<'_>,
+    before: Timestamp,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "delete from tasks.tasks where (user_id, id) in (
+             select user_id, id from tasks.tasks t
+             where deleted_at < $1 and (series_id is null or exists (
+                 select from tasks.tasks later
+                 where later.user_id = t.user_id and later.series_id = t.series_id and later.occurrence > t.occurrence))
+             limit $2
+             for update skip locked)",
+    )
+    .bind(before)
+    .bind(limit)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Writes new tasks, none of a series that has instances already, and their events.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn insert_many(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    tasks: &[Task],
+    events: &[Encoded],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(concat!(
+        "insert into tasks.tasks (user_id, ",
+        columns!(),
+        ", due_on_starts_at) select $1, ",
+        columns!(),
+        ", due_on_starts_at from ",
+        recordset!("$2"),
+    ))
+    .bind(user_id)
+    .bind(rows(tasks))
+    .execute(&mut *tx)
+    .await?;
+    crate::outbox::insert(tx, events).await
+}
+
+/// Writes changed tasks, locked before in the same transaction, and their events.
+///
+/// # Errors
+/// When the database does not answer or refuses; [`sqlx::Error::RowNotFound`] when a row is not the version before that
+/// of its task, which the lock rules out.
 pub async fn update(
     tx: &mut PgConnection,
     user_id: Uuid,
-    task: &Task,
-    event: &Encoded,
+    tasks: &[Task],
+    events: &[Encoded],
 ) -> Result<(), sqlx::Error> {
-    let done = sqlx::query(
-        "update tasks.tasks
-         set version = $3, title = $4, description = $5, priority = $6, tags = $7, due_at = $8, timezone = $9,
-             reminders = $10, series_id = $11, occurrence = $12, recurrence = $13, updated_at = $14,
-             completed_at = $15, deleted_at = $16
-         where user_id = $1 and id = $2 and version = $3 - 1",
-    )
+    let done = sqlx::query(concat!(
+        "update tasks.tasks t
+         set version = r.version, title = r.title, description = r.description, priority = r.priority, tags = r.tags,
+             due_at = r.due_at, due_on = r.due_on, timezone = r.timezone, reminders = r.reminders,
+             depends_on = r.depends_on, series_id = r.series_id, occurrence = r.occurrence, recurrence = r.recurrence,
+             updated_at = r.updated_at, completed_at = r.completed_at, deleted_at = r.deleted_at,
+             due_on_starts_at = r.due_on_starts_at
+         from ",
+        recordset!("$2"),
+        " where t.user_id = $1 and t.id = r.id and t.version = r.version - 1"
+    ))
     .bind(user_id)
-    .bind(task.id)
-    .bind(task.version)
-    .bind(&task.title)
-    .bind(&task.description)
-    .bind(task.priority.as_str())
-    .bind(&task.tags)
-    .bind(task.due_at)
-    .bind(&task.timezone)
-    .bind(Json(&task.reminders))
-    .bind(task.series_id)
-    .bind(task.occurrence)
-    .bind(&task.recurrence)
-    .bind(task.updated_at)
-    .bind(task.completed_at)
-    .bind(task.deleted_at)
+    .bind(rows(tasks))
     .execute(&mut *tx)
     .await?;
-    if done.rows_affected() != 1 {
+    if done.rows_affected() != tasks.len() as u64 {
         return Err(sqlx::Error::RowNotFound);
     }
-    crate::outbox::insert(tx, std::slice::from_ref(event)).await
+    crate::outbox::insert(tx, events).await
+}
+
+/// Tasks as rows that [`recordset`] reads: a statement takes any number of them, and arrays in them, in one parameter.
+fn rows(tasks: &[Task]) -> Json<Vec<RowJson<'_>>> {
+    Json(tasks.iter().map(RowJson::from).collect())
+}
+
+#[derive(Serialize)]
+struct RowJson<'a> {
+    id: Uuid,
+    version: i64,
+    title: &'a str,
+    description: Option<&'a str>,
+    priority: &'static str,
+    tags: &'a [String],
+    due_at: Option<Timestamp>,
+    due_on: Option<NaiveDate>,
+    due_on_starts_at: Option<Timestamp>,
+    timezone: &'a str,
+    reminders: &'a [TaskReminder],
+    depends_on: &'a [Uuid],
+    series_id: Option<Uuid>,
+    occurrence: Option<Timestamp>,
+    recurrence: Option<&'a str>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    completed_at: Option<Timestamp>,
+    deleted_at: Option<Timestamp>,
+}
+
+impl<'a> From<&'a Task> for RowJson<'a> {
+    fn from(task: &'a Task) -> Self {
+        Self {
+            id: task.id,
+            version: task.version,
+            title: &task.title,
+            description: task.description.as_deref(),
+            priority: task.priority.as_str(),
+            tags: &task.tags,
+            due_at: task.due_at,
+            due_on: task.due_on,
+            due_on_starts_at: due_on_starts_at(task),
+            timezone: &task.timezone,
+            reminders: &task.reminders,
+            depends_on: &task.depends_on,
+            series_id: task.series_id,
+            occurrence: task.occurrence,
+            recurrence: task.recurrence.as_deref(),
+            created_at: task.created_at,
+            updated_at: task.updated_at,
+            completed_at: task.completed_at,
+            deleted_at: task.deleted_at,
+        }
+    }
 }
 
 /// Writes a new series.

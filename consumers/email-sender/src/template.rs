@@ -93,7 +93,10 @@ impl Templates {
             description => &task.description,
             priority => task.priority.as_str(),
             tags => &task.tags,
-            due => task.due_at.map(|due| in_words(due, zone(&task.timezone, reminder.timezone))),
+            due => task
+                .due_at
+                .map(|at| in_words(at, zone(&task.timezone, reminder.timezone)))
+                .or_else(|| task.due_on.map(|day| day.format("%A, %-d %B %Y").to_string())),
             late => (reminder.late > WORTH_MENTIONING).then(|| span_in_words(reminder.late)),
             name => reminder.name,
             task_id => task.id.to_string(),
@@ -141,8 +144,10 @@ fn samples() -> [Task; 2] {
         priority: Priority::Medium,
         tags: Vec::new(),
         due_at: None,
+        due_on: None,
         timezone: "Europe/Berlin".to_owned(),
         reminders: Vec::new(),
+        depends_on: Vec::new(),
         series_id: None,
         occurrence: None,
         recurrence: None,

@@ -1,7 +1,7 @@
 //! What the next instance of a series looks like. Pure: everything comes from the event and the series.
 
 use db::tasks::Series;
-use schedule::{Rule, RuleError, ZoneError, parse_zone};
+use schedule::{Due, Rule, RuleError, Tz, ZoneError, parse_zone};
 use schemas::{Task, TaskEvent, TaskReminder, Timestamp};
 use uuid::Uuid;
 
@@ -53,13 +53,25 @@ pub fn next_instance(
     // Completed late: occurrences that went by meanwhile are not made up for. Completed early: the one after this one,
     // not this one again.
     let after = occurrence.max(task.completed_at.unwrap_or(completed.occurred_at));
-    let Some(next) = next_occurrence(series, after)? else {
+    let zone = parse_zone(&series.timezone).map_err(|source| NextError::Zone {
+        series_id: series.id,
+        source,
+    })?;
+    let Some(next) = next_occurrence(series, zone, after)? else {
         return Ok(None);
     };
+    // A whole-day task goes on as one: an occurrence of its series is the start of a day.
+    let (due_at, due_on) = match task.due_on {
+        Some(_) => (None, Some(next.with_timezone(&zone).date_naive())),
+        None => (Some(next), None),
+    };
+    let anchor = |due_at, due_on| Due::of(due_at, due_on).map(|due| due.anchor(zone));
+    let due = anchor(task.due_at, task.due_on).unwrap_or(occurrence);
+    let next_due = anchor(due_at, due_on).unwrap_or(next);
     let reminders = task
         .reminders
         .iter()
-        .map(|reminder| carry_on(reminder, task.due_at.unwrap_or(occurrence), next))
+        .map(|reminder| carry_on(reminder, due, next_due))
         .collect::<Result<_, _>>()?;
     Ok(Some(Task {
         id: Uuid::now_v7(),
@@ -68,9 +80,12 @@ pub fn next_instance(
         description: task.description.clone(),
         priority: task.priority,
         tags: task.tags.clone(),
-        due_at: Some(next),
+        due_at,
+        due_on,
         timezone: task.timezone.clone(),
         reminders,
+        // What had to be done before this one has no part in the next.
+        depends_on: Vec::new(),
         series_id: Some(series.id),
         occurrence: Some(next),
         // The series', not the completed instance's: it may have changed since that was made.
@@ -82,11 +97,7 @@ pub fn next_instance(
     }))
 }
 
-fn next_occurrence(series: &Series, after: Timestamp) -> Result<Option<Timestamp>, NextError> {
-    let zone = parse_zone(&series.timezone).map_err(|source| NextError::Zone {
-        series_id: series.id,
-        source,
-    })?;
+fn next_occurrence(series: &Series, zone: Tz, after: Timestamp) -> Result<Option<Timestamp>, NextError> {
     Rule::parse(&series.rrule)
         .and_then(|rule| rule.next_after(series.starts_at, zone, after))
         .map_err(|source| NextError::Rule {
@@ -144,8 +155,10 @@ mod tests {
             priority: Priority::High,
             tags: vec!["home".to_owned(), "green".to_owned()],
             due_at: Some(at(occurrence)),
+            due_on: None,
             timezone: "Europe/Berlin".to_owned(),
             reminders: Vec::new(),
+            depends_on: Vec::new(),
             series_id: Some(series.id),
             occurrence: Some(at(occurrence)),
             recurrence: Some(series.rrule.clone()),
@@ -183,6 +196,27 @@ mod tests {
         };
         assert_eq!(task, expected);
         assert_ne!(task.id, event.task.id);
+    }
+
+    #[test]
+    fn a_whole_day_task_goes_on_as_one() {
+        let series = series("FREQ=DAILY", "2026-03-27T23:00:00Z");
+        let mut event = completed(&series, "2026-03-27T23:00:00Z", "2026-03-28T09:30:00Z");
+        event.task.due_at = None;
+        event.task.due_on = Some("2026-03-28".parse().unwrap());
+        event.task.reminders = vec![TaskReminder {
+            id: Uuid::now_v7(),
+            offset: None,
+            at: Some(at("2026-03-28T07:00:00Z")),
+        }];
+        let task = next(&series, &event).unwrap();
+        // The night to the 29th is an hour short in Berlin.
+        assert_eq!(task.occurrence, Some(at("2026-03-28T23:00:00Z")));
+        assert_eq!(
+            (task.due_at, task.due_on),
+            (None, Some("2026-03-29".parse().unwrap()))
+        );
+        assert_eq!(task.reminders[0].at, Some(at("2026-03-29T06:00:00Z")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use schedule::{Offset, Trigger, Tz};
+use schedule::{Due, Offset, Trigger, Tz};
 use schemas::{Task, TaskReminder, Timestamp};
 use uuid::Uuid;
 
@@ -69,6 +69,7 @@ pub fn plan(task: &Task, changed_at: Timestamp, known: &[Known]) -> Result<Vec<C
         (None, None) => None,
     };
     let zone = schedule::parse_zone(&task.timezone).map_err(|error| Incomputable(error.to_string()))?;
+    let due = Due::of(task.due_at, task.due_on).map(|due| due.anchor(zone));
     let mut ids = HashSet::new();
     let mut changes = Vec::new();
     for reminder in &task.reminders {
@@ -77,7 +78,7 @@ pub fn plan(task: &Task, changed_at: Timestamp, known: &[Known]) -> Result<Vec<C
         }
         let before = known.iter().find(|k| k.id == reminder.id);
         let wanted = if over.is_none() {
-            fire_at(reminder, task.due_at, zone)?
+            fire_at(reminder, due, zone)?
         } else {
             None
         };
@@ -114,7 +115,7 @@ pub fn plan(task: &Task, changed_at: Timestamp, known: &[Known]) -> Result<Vec<C
 /// When a reminder is to ring; `None` for one that is relative to a due time which the task does not have.
 fn fire_at(
     reminder: &TaskReminder,
-    due_at: Option<Timestamp>,
+    due: Option<Timestamp>,
     zone: Tz,
 ) -> Result<Option<Timestamp>, Incomputable> {
     let trigger = match (&reminder.offset, reminder.at) {
@@ -124,7 +125,7 @@ fn fire_at(
         (None, Some(at)) => Trigger::At(at),
         (None, None) => return Ok(None),
     };
-    Ok(trigger.fire_at(due_at, zone))
+    Ok(trigger.fire_at(due, zone))
 }
 
 #[cfg(test)]
@@ -149,8 +150,10 @@ mod tests {
             priority: Priority::Medium,
             tags: Vec::new(),
             due_at: Some(at("2026-03-29T10:00:00Z")),
+            due_on: None,
             timezone: "Europe/Berlin".to_owned(),
             reminders,
+            depends_on: Vec::new(),
             series_id: None,
             occurrence: None,
             recurrence: None,
@@ -159,6 +162,24 @@ mod tests {
             completed_at: None,
             deleted_at: None,
         }
+    }
+
+    #[test]
+    fn offsets_of_a_whole_day_task_count_from_nine_in_its_zone() {
+        let task = Task {
+            due_at: None,
+            due_on: Some("2026-03-29".parse().unwrap()),
+            ..task(vec![relative(1, "-PT1H"), relative(2, "-P1D")])
+        };
+        let armed: Vec<_> = plan(&task, task.created_at, &[])
+            .unwrap()
+            .into_iter()
+            .map(|change| match change {
+                Change::Arm { fire_at, .. } => fire_at,
+                Change::Cancel { .. } => panic!("nothing to cancel"),
+            })
+            .collect();
+        assert_eq!(armed, [at("2026-03-29T06:00:00Z"), at("2026-03-28T08:00:00Z")]);
     }
 
     fn relative(id: u128, offset: &str) -> TaskReminder {

@@ -70,8 +70,10 @@ fn task(n: u64) -> Task {
             .map(str::to_owned)
             .collect(),
         due_at,
+        due_on: None,
         timezone: pick(&ZONES, random >> 40).unwrap_or("UTC").to_owned(),
         reminders: reminders.into_iter().collect(),
+        depends_on: Vec::new(),
         series_id: None,
         occurrence: None,
         recurrence: None,

@@ -35,6 +35,7 @@ const RIGHTS: [Rights; 6] = [
             "select * from tasks.tasks for update",
             "insert into tasks.tasks default values",
             "update tasks.tasks set title = ''",
+            "delete from tasks.tasks",
             "select * from tasks.series for update",
             "insert into tasks.series default values",
             "update tasks.series set rrule = ''",

@@ -1,7 +1,9 @@
 //! Tasks and series: with their events or not at all, each version once, and never somebody else's.
 
-use chrono::TimeDelta;
-use db::tasks::{self, Series};
+use std::slice::from_ref;
+
+use chrono::{NaiveDate, TimeDelta};
+use db::tasks::{self, DependencyFlaw, Series};
 use schemas::{Priority, TaskReminder, Timestamp};
 
 use super::*;
@@ -164,7 +166,9 @@ async fn an_update_goes_from_one_version_to_the_next_and_any_other_is_refused_wi
         Some(task.clone())
     );
     let event = super::event(TaskEventKind::Updated, world.ada, &second);
-    tasks::update(&mut tx, world.ada, &second, &event).await.unwrap();
+    tasks::update(&mut tx, world.ada, from_ref(&second), from_ref(&event))
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     assert_eq!(
         tasks::get(&world.api, world.ada, task.id).await.unwrap(),
@@ -179,7 +183,7 @@ async fn an_update_goes_from_one_version_to_the_next_and_any_other_is_refused_wi
     for wrong in [&second, &task, &skips] {
         let mut tx = world.api.begin().await.unwrap();
         let event = super::event(TaskEventKind::Updated, world.ada, wrong);
-        let error = tasks::update(&mut tx, world.ada, wrong, &event)
+        let error = tasks::update(&mut tx, world.ada, from_ref(wrong), from_ref(&event))
             .await
             .unwrap_err();
         assert!(
@@ -209,7 +213,9 @@ async fn changes_that_meet_wait_for_each_other_and_each_sees_the_one_before() {
             let before = tasks::lock(&mut tx, user_id, id).await.unwrap().unwrap();
             let after = changed(&before, &format!("{} {n}", before.title));
             let event = super::event(TaskEventKind::Updated, user_id, &after);
-            tasks::update(&mut tx, user_id, &after, &event).await.unwrap();
+            tasks::update(&mut tx, user_id, from_ref(&after), from_ref(&event))
+                .await
+                .unwrap();
             tx.commit().await.unwrap();
         })
     }))
@@ -238,7 +244,7 @@ async fn nobody_gets_lists_locks_or_changes_what_belongs_to_somebody_else() {
         assert_eq!(tasks::lock(&mut tx, stranger, task.id).await.unwrap(), None);
         let stolen = changed(&task, "stolen");
         let event = super::event(TaskEventKind::Updated, stranger, &stolen);
-        let error = tasks::update(&mut tx, stranger, &stolen, &event)
+        let error = tasks::update(&mut tx, stranger, from_ref(&stolen), from_ref(&event))
             .await
             .unwrap_err();
         assert!(matches!(error, sqlx::Error::RowNotFound), "{error}");
@@ -266,7 +272,7 @@ async fn nobody_gets_lists_locks_or_changes_what_belongs_to_somebody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_task_is_neither_got_nor_listed_nor_locked_and_its_occurrence_stays_taken() {
+async fn a_deleted_task_is_neither_got_nor_listed_and_its_occurrence_stays_taken() {
     let world = World::create().await;
     let series = world.series(world.ada).await;
     let task = instance(&series, series.starts_at);
@@ -277,7 +283,9 @@ async fn a_deleted_task_is_neither_got_nor_listed_nor_locked_and_its_occurrence_
         ..changed(&task, &task.title)
     };
     let event = super::event(TaskEventKind::Deleted, world.ada, &deleted);
-    tasks::update(&mut tx, world.ada, &deleted, &event).await.unwrap();
+    tasks::update(&mut tx, world.ada, from_ref(&deleted), from_ref(&event))
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
 
     assert_eq!(tasks::get(&world.api, world.ada, task.id).await.unwrap(), None);
@@ -295,7 +303,11 @@ async fn a_deleted_task_is_neither_got_nor_listed_nor_locked_and_its_occurrence_
         assert_eq!(latest, Some(series.starts_at));
     }
     let mut tx = world.api.begin().await.unwrap();
-    assert_eq!(tasks::lock(&mut tx, world.ada, task.id).await.unwrap(), None);
+    // Whoever restores it needs it.
+    assert_eq!(
+        tasks::lock(&mut tx, world.ada, task.id).await.unwrap(),
+        Some(deleted)
+    );
     let again = instance(&series, series.starts_at);
     let event = super::event(TaskEventKind::Created, world.ada, &again);
     assert!(
@@ -303,6 +315,140 @@ async fn a_deleted_task_is_neither_got_nor_listed_nor_locked_and_its_occurrence_
             .await
             .unwrap()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tasks_are_written_and_changed_at_once_with_every_field_kept() {
+    let world = World::create().await;
+    let whole_day = Task {
+        due_at: None,
+        due_on: NaiveDate::from_ymd_opt(2027, 2, 1),
+        depends_on: vec![Uuid::now_v7(), Uuid::now_v7()],
+        timezone: "Europe/Berlin".to_owned(),
+        ..samples::task()
+    };
+    let mut all = [full(), whole_day.clone(), samples::task()];
+    all.sort_by_key(|task| task.id);
+    let events = |kind, tasks: &[Task]| -> Vec<_> {
+        tasks
+            .iter()
+            .map(|task| super::event(kind, world.ada, task))
+            .collect()
+    };
+    let mut tx = world.api.begin().await.unwrap();
+    tasks::insert_many(&mut tx, world.ada, &all, &events(TaskEventKind::Created, &all))
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    for task in &all {
+        assert_eq!(
+            tasks::get(&world.api, world.ada, task.id).await.unwrap().as_ref(),
+            Some(task)
+        );
+    }
+    let starts: Vec<Option<Timestamp>> = sqlx::query_scalar("select due_key from tasks.tasks where id = $1")
+        .bind(whole_day.id)
+        .fetch_all(&world.api)
+        .await
+        .unwrap();
+    assert_eq!(starts, [Some("2027-01-31T23:00:00Z".parse().unwrap())]);
+
+    let after: Vec<Task> = all.iter().map(|task| changed(task, "other")).collect();
+    let mut tx = world.api.begin().await.unwrap();
+    tasks::update(
+        &mut tx,
+        world.ada,
+        &after,
+        &events(TaskEventKind::Updated, &after),
+    )
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
+    let ids: Vec<Uuid> = after.iter().map(|task| task.id).collect();
+    let mut tx = world.api.begin().await.unwrap();
+    assert_eq!(tasks::lock_many(&mut tx, world.ada, &ids).await.unwrap(), after);
+    assert_eq!(outbox(&world.database).await.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_depends_on_tasks_of_its_owner_only_and_on_none_that_depends_on_it() {
+    let world = World::create().await;
+    let depends_on = |ids: &[Uuid]| Task {
+        depends_on: ids.to_vec(),
+        ..samples::task()
+    };
+    let first = depends_on(&[]);
+    let second = depends_on(&[first.id]);
+    let third = depends_on(&[second.id, first.id]);
+    let bobs = depends_on(&[]);
+    for task in [&first, &second, &third] {
+        world.insert(world.ada, task).await;
+    }
+    world.insert(world.bob, &bobs).await;
+    let unknown = Uuid::now_v7();
+    let mut tx = world.api.begin().await.unwrap();
+    let wanted = [third.id, second.id, first.id, bobs.id, unknown];
+    let mut flaws = tasks::check_dependencies(&mut tx, world.ada, first.id, &wanted)
+        .await
+        .unwrap();
+    flaws.sort_by_key(|(id, _)| wanted.iter().position(|wanted| wanted == id));
+    assert_eq!(
+        flaws,
+        [
+            (third.id, DependencyFlaw::Cycle),
+            (second.id, DependencyFlaw::Cycle),
+            (first.id, DependencyFlaw::Cycle),
+            (bobs.id, DependencyFlaw::Unknown),
+            (unknown, DependencyFlaw::Unknown),
+        ]
+    );
+    let none = tasks::check_dependencies(&mut tx, world.ada, Uuid::now_v7(), &[first.id, third.id])
+        .await
+        .unwrap();
+    assert_eq!(none, []);
+    let open = tasks::open_among(&mut *tx, world.ada, &wanted).await.unwrap();
+    assert_eq!(open.len(), 3, "{open:?}");
+    let none = tasks::open_among(&mut *tx, world.bob, &[first.id]).await.unwrap();
+    assert!(none.is_empty(), "{none:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_long_ago_goes_for_good_but_for_the_latest_instance_of_a_series() {
+    let world = World::create().await;
+    let series = world.series(world.ada).await;
+    let now = schemas::now();
+    let deleted = |task: Task, days| Task {
+        deleted_at: Some(now - TimeDelta::days(days)),
+        ..task
+    };
+    let gone = [
+        deleted(samples::task(), 31),
+        deleted(instance(&series, series.starts_at), 31),
+    ];
+    let kept = [
+        deleted(samples::task(), 29),
+        samples::task(),
+        deleted(instance(&series, series.starts_at + TimeDelta::days(1)), 31),
+    ];
+    for task in gone.iter().chain(&kept) {
+        world.insert(world.ada, task).await;
+    }
+    let purge = async || {
+        tasks::purge_deleted(&world.api, now - TimeDelta::days(30), 1)
+            .await
+            .unwrap()
+    };
+    assert_eq!([purge().await, purge().await, purge().await], [1, 1, 0]);
+    let ids: Vec<Uuid> = gone.iter().chain(&kept).map(|task| task.id).collect();
+    let mut tx = world.api.begin().await.unwrap();
+    let mut left: Vec<Uuid> = tasks::lock_many(&mut tx, world.ada, &ids)
+        .await
+        .unwrap()
+        .iter()
+        .map(|task| task.id)
+        .collect();
+    left.sort_by_key(|id| ids.iter().position(|known| known == id));
+    assert_eq!(left, ids[2..]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
