@@ -1,11 +1,13 @@
 //! People: what a registration must look like, and the table `accounts.users`.
 
+use chrono::{DateTime, Utc};
 use schedule::Tz;
 use schemas::Timestamp;
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::{PgExecutor, Row};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::input::{Fields, Place, Problems, read};
@@ -23,7 +25,7 @@ const MIN_PASSWORD_CHARS: usize = 8;
 const MAX_PASSWORD_CHARS: usize = 128;
 
 /// A person, without the password.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct User {
     /// Identity of the person.
     pub id: Uuid,
@@ -35,7 +37,39 @@ pub struct User {
     pub timezone: String,
     /// When the account was made.
     #[serde(serialize_with = "view::timestamp")]
-    pub created_at: Timestamp,
+    pub created_at: DateTime<Utc>,
+}
+
+/// A new account.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "a description of what is read field by field")]
+pub struct NewAccount {
+    #[schema(max_length = 254, format = "email", example = "ada@example.org")]
+    email: String,
+    #[schema(
+        min_length = 8,
+        max_length = 128,
+        format = "password",
+        example = "correct horse"
+    )]
+    password: String,
+    #[schema(min_length = 1, max_length = 100, example = "Ada")]
+    name: String,
+    /// IANA zone: the one of new tasks that name none.
+    #[schema(example = "Europe/London")]
+    timezone: String,
+}
+
+/// What logging in takes.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "a description of what is read field by field")]
+pub struct Login {
+    #[schema(max_length = 254, example = "ada@example.org")]
+    email: String,
+    #[schema(max_length = 128, format = "password", example = "correct horse")]
+    password: String,
 }
 
 /// What a person gives to get an account.

@@ -10,6 +10,8 @@ use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::{IntoParams, PartialSchema};
 use uuid::Uuid;
 
 use crate::App;
@@ -99,7 +101,8 @@ impl FromRequestParts<App> for CurrentUser {
 }
 
 /// The id of a task, from the path. What is no id is the id of no task.
-#[derive(Debug)]
+#[derive(Debug, IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub struct TaskId(pub Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for TaskId {
@@ -165,6 +168,18 @@ impl IfMatch {
     }
 }
 
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let parameter = ParameterBuilder::new()
+            .name("If-Match")
+            .parameter_in(ParameterIn::Header)
+            .description(Some("Act only if this ETag is still that of the task."))
+            .schema(Some(String::schema()))
+            .example(Some("\"3\"".into()));
+        vec![parameter.build()]
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Problem;
 
@@ -184,6 +199,18 @@ pub struct Page {
     pub limit: usize,
     /// The last item of the page before.
     pub after: Option<Uuid>,
+}
+
+/// The description of [`Page`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is read parameter by parameter")]
+pub struct PageParameters {
+    /// Most items of the page.
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    limit: Option<u8>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Page {

@@ -6,6 +6,7 @@ mod extract;
 mod input;
 mod metrics;
 mod middleware;
+mod openapi;
 mod passwords;
 mod problem;
 mod routes;
@@ -99,9 +100,9 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
 
 fn router(app: App, health: Health) -> Router {
     LazyLock::force(&metrics::TASKS_CREATED);
-    let routes = Router::new()
-        .merge(routes::auth::router())
-        .merge(routes::tasks::router())
+    let (routes, api) = routes::all().split_for_parts();
+    let routes = routes
+        .merge(routes::description::router(openapi::complete(api)))
         .with_state(app)
         .merge(http::admin_router(health))
         .fallback(async || Problem::new(Kind::NotFound, "There is nothing at this path."))

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use db::Failure;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What is known of a refusal before its particulars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,23 +154,45 @@ impl Kind {
 }
 
 /// One thing that is wrong with a request, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Flaw {
     /// Where.
     #[serde(flatten)]
     pub place: FlawPlace,
     /// What is wrong, for a person; it follows the name of the field ("must not be empty").
+    #[schema(value_type = String)]
     pub detail: Cow<'static, str>,
 }
 
 /// The part of a request that a [`Flaw`] is in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FlawPlace {
     /// JSON pointer (RFC 6901) into the body.
     Pointer(String),
     /// Name of a query parameter.
     Parameter(String),
+}
+
+/// Problem details (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProblemDetails)]
+pub struct ProblemDocument<'a> {
+    /// What kind of refusal it is; never changes its meaning.
+    #[schema(format = "uri", example = "urn:carillon:problem:invalid-fields")]
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    /// What to do about it, for a person.
+    detail: &'a str,
+    /// Everything that is wrong with the request, where it can be told.
+    #[schema(required = false)]
+    #[serde(skip_serializing_if = "<[Flaw]>::is_empty")]
+    errors: &'a [Flaw],
+    /// What the log knows the request by.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
 }
 
 /// A refusal.
@@ -221,8 +244,17 @@ impl Problem {
         self.kind
     }
 
+    /// The status of its answer.
+    pub fn status(&self) -> StatusCode {
+        self.kind.face().0
+    }
+
+    /// What to do about it.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// What is wrong in particular.
-    #[cfg(test)]
     pub fn flaws(&self) -> &[Flaw] {
         &self.flaws
     }
@@ -232,29 +264,22 @@ impl Problem {
         self.cause.as_deref()
     }
 
-    /// The answer. `request_id` is put into answers that a person may have to ask us about.
-    pub fn render(&self, request_id: Option<&str>) -> Response {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            r#type: String,
-            title: &'static str,
-            status: u16,
-            detail: &'a str,
-            #[serde(skip_serializing_if = "<[Flaw]>::is_empty")]
-            errors: &'a [Flaw],
-            #[serde(skip_serializing_if = "Option::is_none")]
-            request_id: Option<&'a str>,
-        }
+    /// The body of the answer.
+    pub fn document<'a>(&'a self, request_id: Option<&'a str>) -> ProblemDocument<'a> {
         let (status, slug, title) = self.kind.face();
-        let document = Document {
+        ProblemDocument {
             r#type: format!("urn:carillon:problem:{slug}"),
             title,
             status: status.as_u16(),
             detail: &self.detail,
             errors: &self.flaws,
             request_id,
-        };
-        let mut response = (status, axum::Json(document)).into_response();
+        }
+    }
+
+    /// The answer. `request_id` is put into answers that a person may have to ask us about.
+    pub fn render(&self, request_id: Option<&str>) -> Response {
+        let mut response = (self.status(), axum::Json(self.document(request_id))).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,

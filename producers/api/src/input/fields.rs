@@ -29,6 +29,18 @@ impl Problems {
         }
     }
 
+    /// Adds what is wrong with a part of the body that was read as one of its own, and stands at `pointer` in it.
+    pub fn add_all(&mut self, pointer: impl fmt::Display, problem: &Problem) {
+        if problem.flaws().is_empty() {
+            self.add(&pointer, problem.detail().to_owned());
+        }
+        for flaw in problem.flaws() {
+            if let FlawPlace::Pointer(within) = &flaw.place {
+                self.add(format_args!("{pointer}{within}"), flaw.detail.clone());
+            }
+        }
+    }
+
     /// The value, if nothing was wrong on the way to it.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Readers of single values: each takes a JSON value and its place, and refuses there what is wrong.
 
-use chrono::{DateTime, NaiveDateTime};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use schedule::Tz;
 use schemas::Timestamp;
 use serde_json::{Map, Value};
@@ -15,6 +15,16 @@ pub const EARLIEST: Timestamp = DateTime::UNIX_EPOCH;
 pub const LATEST: Timestamp = match DateTime::from_timestamp_micros(253_402_300_799_999_999) {
     Some(latest) => latest,
     None => DateTime::UNIX_EPOCH,
+};
+
+/// The days that are accepted: whatever their zone, they start and end within the instants that are.
+const EARLIEST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(1970, 1, 2) {
+    Some(day) => day,
+    None => NaiveDate::MIN,
+};
+const LATEST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(9999, 12, 30) {
+    Some(day) => day,
+    None => NaiveDate::MAX,
 };
 
 /// A string of one line, with something in it.
@@ -93,6 +103,17 @@ pub fn timestamp(place: &mut Place<'_>, value: Value) -> Option<Timestamp> {
     match DateTime::from_timestamp_micros(at.timestamp_micros()) {
         Some(at) if (EARLIEST..=LATEST).contains(&at) => Some(at),
         _ => place.refuse("must lie in the years 1970 to 9999 (UTC)"),
+    }
+}
+
+/// A day: RFC 3339's full-date.
+pub fn date(place: &mut Place<'_>, value: Value) -> Option<NaiveDate> {
+    const FULL_DATE: usize = "2027-05-01".len();
+    let text = string(place, value)?;
+    match text.parse::<NaiveDate>().ok().filter(|_| text.len() == FULL_DATE) {
+        Some(day) if (EARLIEST_DAY..=LATEST_DAY).contains(&day) => Some(day),
+        Some(_) => place.refuse("must lie between 1970-01-02 and 9999-12-30"),
+        None => place.refuse("must be a date such as 2027-05-01"),
     }
 }
 
@@ -255,6 +276,29 @@ mod tests {
         ] {
             assert!(
                 at(text).unwrap_err().contains("must be an RFC 3339 date-time"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_day_is_a_date_and_nothing_else() {
+        let day = |text: &str| read(json!(text), date).map(|day| day.to_string());
+        assert_eq!(day("2028-02-29").unwrap(), "2028-02-29");
+        for text in ["1970-01-01", "9999-12-31"] {
+            assert!(day(text).unwrap_err().contains("must lie between"), "{text}");
+        }
+        for text in [
+            "",
+            "2027-02-29",
+            "2027-2-1",
+            "20270201",
+            "+2027-02-01",
+            "2027-02-01T00:00:00Z",
+        ] {
+            assert_eq!(
+                day(text).unwrap_err(),
+                "must be a date such as 2027-05-01",
                 "{text}"
             );
         }

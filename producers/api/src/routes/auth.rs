@@ -1,26 +1,40 @@
 //! Getting an account, and access tokens.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::App;
-use crate::accounts::{self, Credentials, Registration, User};
+use crate::accounts::{self, Credentials, Login, NewAccount, Registration, User};
 use crate::extract::JsonObject;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, ProblemDocument};
 
 /// `/api/auth/…` and `/.well-known/jwks.json`.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/api/auth/register", post(register))
-        .route("/api/auth/login", post(login))
-        .route("/.well-known/jwks.json", get(jwks))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(register))
+        .routes(routes!(login))
+        .routes(routes!(jwks))
 }
 
+/// Register
+///
+/// Makes an account and logs in to it.
+#[utoipa::path(
+    post, path = "/api/auth/register", tag = "Accounts",
+    request_body = NewAccount,
+    responses(
+        (status = 201, description = "The account, and a token", body = SignedIn),
+        (status = 409, description = "The address has an account", body = ProblemDocument,
+         content_type = "application/problem+json"),
+    ),
+)]
 async fn register(State(app): State<App>, JsonObject(body): JsonObject) -> Result<Response, Problem> {
     let registration = Registration::read(body)?;
     let password_hash = app.passwords.hash(registration.password.clone()).await?;
@@ -34,6 +48,16 @@ async fn register(State(app): State<App>, JsonObject(body): JsonObject) -> Resul
     signed_in(&app, StatusCode::CREATED, &user)
 }
 
+/// Log in
+#[utoipa::path(
+    post, path = "/api/auth/login", tag = "Accounts",
+    request_body = Login,
+    responses(
+        (status = 200, description = "The account, and a token", body = SignedIn),
+        (status = 401, description = "No account has this address and password", body = ProblemDocument,
+         content_type = "application/problem+json"),
+    ),
+)]
 async fn login(State(app): State<App>, JsonObject(body): JsonObject) -> Result<Response, Problem> {
     let Credentials { email, password } = Credentials::read(body)?;
     let found = app
@@ -51,14 +75,18 @@ async fn login(State(app): State<App>, JsonObject(body): JsonObject) -> Result<R
     }
 }
 
+/// A person, and what to ask with.
+#[derive(Serialize, ToSchema)]
+struct SignedIn<'a> {
+    user: &'a User,
+    access_token: String,
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    /// Seconds for which the access token is good.
+    expires_in: u64,
+}
+
 fn signed_in(app: &App, status: StatusCode, user: &User) -> Result<Response, Problem> {
-    #[derive(Serialize)]
-    struct SignedIn<'a> {
-        user: &'a User,
-        access_token: String,
-        token_type: &'static str,
-        expires_in: u64,
-    }
     let answer = SignedIn {
         user,
         access_token: app
@@ -73,6 +101,13 @@ fn signed_in(app: &App, status: StatusCode, user: &User) -> Result<Response, Pro
     Ok((status, no_store, Json(answer)).into_response())
 }
 
+/// Public keys of the access tokens
+///
+/// A JWK set (RFC 7517).
+#[utoipa::path(
+    get, path = "/.well-known/jwks.json", tag = "Accounts",
+    responses((status = 200, description = "The keys", body = Object)),
+)]
 async fn jwks(State(app): State<App>) -> Response {
     let cached = [(
         header::CACHE_CONTROL,

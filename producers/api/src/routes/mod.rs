@@ -1,4 +1,18 @@
 //! The routes, one module a resource.
 
-pub mod auth;
-pub mod tasks;
+mod auth;
+mod batch;
+pub mod description;
+mod tasks;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{App, openapi};
+
+/// Every route of the API, with its description.
+pub fn all() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(auth::router())
+        .merge(tasks::router())
+        .merge(batch::router())
+}

@@ -1,30 +1,48 @@
-//! A person's tasks.
+//! A person's tasks, one at a time.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use db::tasks::DependencyFlaw;
 use schemas::{Task, Timestamp};
 use serde::Serialize;
+use sqlx::{PgConnection, PgExecutor};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::App;
-use crate::extract::{self, CurrentUser, IfMatch, JsonObject, Page, TaskId};
+use crate::extract::{self, CurrentUser, IfMatch, JsonObject, Page, PageParameters, TaskId};
+use crate::input::Problems;
 use crate::metrics::TASKS_CREATED;
 use crate::problem::Problem;
+use crate::tasks::body::{NewTask, TaskPatch};
 use crate::tasks::view::TaskView;
 use crate::tasks::{self, Change, TaskInput};
 
 /// `/api/tasks…`
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/api/tasks", post(create).get(list))
-        .route("/api/tasks/{id}", get(read).patch(update).delete(delete))
-        .route("/api/tasks/{id}/complete", post(complete))
-        .route("/api/tasks/{id}/reopen", post(reopen))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(read, update, delete))
+        .routes(routes!(complete))
+        .routes(routes!(reopen))
+        .routes(routes!(restore))
 }
 
+/// Create a task
+///
+/// With `recurrence` the task is the first occurrence of a new series.
+#[utoipa::path(
+    post, path = "/api/tasks", tag = "Tasks", security(("bearer" = ["tasks:write"])),
+    request_body = NewTask,
+    responses((
+        status = 201, description = "The task", body = TaskView,
+        headers(("Location" = String, description = "Its path"), ("ETag" = String, description = "Its version")),
+    )),
+)]
 async fn create(
     State(app): State<App>,
     CurrentUser(user): CurrentUser,
@@ -32,30 +50,29 @@ async fn create(
 ) -> Result<Response, Problem> {
     let change = tasks::create(body, &user.timezone, schemas::now())?;
     let event = change.event(user.user_id)?;
-    let task = app
+    let shown = app
         .database(async move |pool| {
-            let Change { task, series, .. } = change;
-            let written = match series {
+            let task = &change.task;
+            let written = if change.series.is_none() && task.depends_on.is_empty() {
                 // One statement, which is one transaction and one round trip.
-                None => db::tasks::insert(&pool, user.user_id, &task, &event).await?,
-                Some(series) => {
-                    let mut tx = pool.begin().await?;
-                    db::tasks::insert_series(&mut tx, user.user_id, &series).await?;
-                    let written = db::tasks::insert(&mut *tx, user.user_id, &task, &event).await?;
-                    tx.commit().await?;
-                    written
-                }
+                db::tasks::insert(&pool, user.user_id, task, &event).await?
+            } else {
+                let mut tx = pool.begin().await?;
+                before_writing(&mut tx, user.user_id, &change, &[]).await?;
+                let written = db::tasks::insert(&mut *tx, user.user_id, task, &event).await?;
+                tx.commit().await?;
+                written
             };
             if written {
-                Ok(task)
+                Shown::of(&pool, user.user_id, change.task).await
             } else {
                 Err(Problem::internal(OccurrenceExists))
             }
         })
         .await?;
     TASKS_CREATED.inc();
-    let mut response = shown(StatusCode::CREATED, &task);
-    if let Ok(location) = HeaderValue::try_from(format!("/api/tasks/{}", task.id)) {
+    let mut response = shown.respond(StatusCode::CREATED);
+    if let Ok(location) = HeaderValue::try_from(format!("/api/tasks/{}", shown.task.id)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
@@ -66,43 +83,84 @@ async fn create(
 #[error("a new series already has its first occurrence")]
 struct OccurrenceExists;
 
+/// A page of tasks.
+#[derive(Debug, Serialize, ToSchema)]
+struct TaskPage<'a> {
+    items: Vec<TaskView<'a>>,
+    /// Where the next page starts; null on the last one.
+    next_cursor: Option<String>,
+}
+
+/// List tasks
+///
+/// Newest first.
+#[utoipa::path(
+    get, path = "/api/tasks", tag = "Tasks", security(("bearer" = ["tasks:read"])),
+    params(PageParameters),
+    responses((status = 200, description = "A page of tasks", body = TaskPage)),
+)]
 async fn list(
     State(app): State<App>,
     CurrentUser(user): CurrentUser,
     page: Page,
 ) -> Result<Response, Problem> {
-    #[derive(Serialize)]
-    struct List<'a> {
-        items: Vec<TaskView<'a>>,
-        next_cursor: Option<String>,
-    }
     // One more than asked for tells whether there is a next page.
     let rows = i64::try_from(page.limit + 1).unwrap_or(i64::MAX);
-    let mut found = app
-        .database(async move |pool| Ok(db::tasks::list(&pool, user.user_id, page.after, rows).await?))
+    let (mut found, open) = app
+        .database(async move |pool| {
+            let found = db::tasks::list(&pool, user.user_id, page.after, rows).await?;
+            let wanted: Vec<Uuid> = found.iter().flat_map(|task| task.depends_on.clone()).collect();
+            let open = db::tasks::open_among(&pool, user.user_id, &wanted).await?;
+            Ok((found, open))
+        })
         .await?;
     let more = found.len() > page.limit;
     found.truncate(page.limit);
     let next_cursor = found.last().filter(|_| more).map(|task| extract::cursor(task.id));
-    Ok(Json(List {
-        items: found.iter().map(TaskView::from).collect(),
+    Ok(Json(TaskPage {
+        items: found.iter().map(|task| TaskView::new(task, &open)).collect(),
         next_cursor,
     })
     .into_response())
 }
 
+/// Get a task
+#[utoipa::path(
+    get, path = "/api/tasks/{id}", tag = "Tasks", security(("bearer" = ["tasks:read"])),
+    params(TaskId),
+    responses((
+        status = 200, description = "The task", body = TaskView,
+        headers(("ETag" = String, description = "Its version")),
+    )),
+)]
 async fn read(
     State(app): State<App>,
     CurrentUser(user): CurrentUser,
     TaskId(id): TaskId,
 ) -> Result<Response, Problem> {
-    let task = app
-        .database(async move |pool| Ok(db::tasks::get(&pool, user.user_id, id).await?))
+    let shown = app
+        .database(async move |pool| {
+            let task = db::tasks::get(&pool, user.user_id, id).await?;
+            let task = task.ok_or_else(Problem::no_such_task)?;
+            Shown::of(&pool, user.user_id, task).await
+        })
         .await?;
-    task.map(|task| shown(StatusCode::OK, &task))
-        .ok_or_else(Problem::no_such_task)
+    Ok(shown.respond(StatusCode::OK))
 }
 
+/// Change a task
+///
+/// A JSON merge patch (RFC 7396): null puts a field back to its default, and a patch that changes nothing writes nothing.
+/// Of `due_at` and `due_on` the one that is given replaces the other.
+#[utoipa::path(
+    patch, path = "/api/tasks/{id}", tag = "Tasks", security(("bearer" = ["tasks:write"])),
+    params(TaskId, IfMatch),
+    request_body(content((TaskPatch = "application/merge-patch+json"), (TaskPatch = "application/json"))),
+    responses((
+        status = 200, description = "The task as it is then", body = TaskView,
+        headers(("ETag" = String, description = "Its version")),
+    )),
+)]
 async fn update(
     State(app): State<App>,
     CurrentUser(user): CurrentUser,
@@ -112,47 +170,100 @@ async fn update(
 ) -> Result<Response, Problem> {
     let patch = TaskInput::patch(body)?;
     let decide = move |task: &Task, now| tasks::patch(patch, task, &user.timezone, now);
-    let task = change(&app, user.user_id, id, if_match, decide).await?;
-    Ok(shown(StatusCode::OK, &task))
+    let shown = change(&app, user.user_id, id, if_match, Deleted::Hidden, decide).await?;
+    Ok(shown.respond(StatusCode::OK))
 }
 
+/// Delete a task
+///
+/// It can be restored for 30 days.
+#[utoipa::path(
+    delete, path = "/api/tasks/{id}", tag = "Tasks", security(("bearer" = ["tasks:write"])),
+    params(TaskId, IfMatch),
+    responses((status = 204, description = "It is deleted")),
+)]
 async fn delete(
     State(app): State<App>,
     CurrentUser(user): CurrentUser,
     TaskId(id): TaskId,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    change(&app, user.user_id, id, if_match, |task, now| {
-        Ok(Some(tasks::delete(task, now)))
-    })
-    .await?;
+    let decide = |task: &Task, now| Ok(Some(tasks::delete(task, now)));
+    change(&app, user.user_id, id, if_match, Deleted::Hidden, decide).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// Complete a task
+///
+/// A completed one stays as it is. If the task recurs, its next occurrence is made shortly after.
+#[utoipa::path(
+    post, path = "/api/tasks/{id}/complete", tag = "Tasks", security(("bearer" = ["tasks:write"])),
+    params(TaskId, IfMatch),
+    responses((
+        status = 200, description = "The task as it is then", body = TaskView,
+        headers(("ETag" = String, description = "Its version")),
+    )),
+)]
 async fn complete(
     State(app): State<App>,
     CurrentUser(user): CurrentUser,
     TaskId(id): TaskId,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let task = change(&app, user.user_id, id, if_match, |task, now| {
-        Ok(tasks::complete(task, now))
-    })
-    .await?;
-    Ok(shown(StatusCode::OK, &task))
+    let decide = |task: &Task, now| Ok(tasks::complete(task, now));
+    let shown = change(&app, user.user_id, id, if_match, Deleted::Hidden, decide).await?;
+    Ok(shown.respond(StatusCode::OK))
 }
 
+/// Reopen a task
+///
+/// An open one stays as it is.
+#[utoipa::path(
+    post, path = "/api/tasks/{id}/reopen", tag = "Tasks", security(("bearer" = ["tasks:write"])),
+    params(TaskId, IfMatch),
+    responses((
+        status = 200, description = "The task as it is then", body = TaskView,
+        headers(("ETag" = String, description = "Its version")),
+    )),
+)]
 async fn reopen(
     State(app): State<App>,
     CurrentUser(user): CurrentUser,
     TaskId(id): TaskId,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let task = change(&app, user.user_id, id, if_match, |task, now| {
-        Ok(tasks::reopen(task, now))
-    })
-    .await?;
-    Ok(shown(StatusCode::OK, &task))
+    let decide = |task: &Task, now| Ok(tasks::reopen(task, now));
+    let shown = change(&app, user.user_id, id, if_match, Deleted::Hidden, decide).await?;
+    Ok(shown.respond(StatusCode::OK))
+}
+
+/// Restore a deleted task
+///
+/// Possible for 30 days after it was deleted. One that is not deleted stays as it is.
+#[utoipa::path(
+    post, path = "/api/tasks/{id}/restore", tag = "Tasks", security(("bearer" = ["tasks:write"])),
+    params(TaskId, IfMatch),
+    responses((
+        status = 200, description = "The task as it is then", body = TaskView,
+        headers(("ETag" = String, description = "Its version")),
+    )),
+)]
+async fn restore(
+    State(app): State<App>,
+    CurrentUser(user): CurrentUser,
+    TaskId(id): TaskId,
+    if_match: IfMatch,
+) -> Result<Response, Problem> {
+    let decide = |task: &Task, now| Ok(tasks::restore(task, now));
+    let shown = change(&app, user.user_id, id, if_match, Deleted::Included, decide).await?;
+    Ok(shown.respond(StatusCode::OK))
+}
+
+/// Whether a deleted task is one for the request, or answers like one that does not exist.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deleted {
+    Hidden,
+    Included,
 }
 
 /// Changes a task as `decide` says, under its lock: the version is read, checked and raised by one writer at a time, and
@@ -162,31 +273,93 @@ async fn change(
     user_id: Uuid,
     id: Uuid,
     if_match: IfMatch,
+    deleted: Deleted,
     decide: impl FnOnce(&Task, Timestamp) -> Result<Option<Change>, Problem> + Send + 'static,
-) -> Result<Task, Problem> {
+) -> Result<Shown, Problem> {
     app.database(async move |pool| {
         let mut tx = pool.begin().await?;
         let current = db::tasks::lock(&mut tx, user_id, id)
             .await?
+            .filter(|task| deleted == Deleted::Included || task.deleted_at.is_none())
             .ok_or_else(Problem::no_such_task)?;
         if_match.check(current.version)?;
         let Some(change) = decide(&current, schemas::now())? else {
-            return Ok(current);
+            return Shown::of(&mut *tx, user_id, current).await;
         };
-        if let Some(series) = &change.series {
-            db::tasks::insert_series(&mut tx, user_id, series).await?;
-        }
-        db::tasks::update(&mut tx, user_id, &change.task, &change.event(user_id)?).await?;
+        before_writing(&mut tx, user_id, &change, &current.depends_on).await?;
+        let event = change.event(user_id)?;
+        db::tasks::update(&mut tx, user_id, std::slice::from_ref(&change.task), &[event]).await?;
+        let shown = Shown::of(&mut *tx, user_id, change.task).await?;
         tx.commit().await?;
-        Ok(change.task)
+        Ok(shown)
     })
     .await
 }
 
-fn shown(status: StatusCode, task: &Task) -> Response {
-    let mut response = (status, Json(TaskView::from(task))).into_response();
-    if let Ok(etag) = HeaderValue::try_from(format!("\"{}\"", task.version)) {
-        response.headers_mut().insert(header::ETAG, etag);
+/// Writes what must be there before the task is, and refuses what it cannot depend on. `depends_on` are the tasks that it
+/// depended on before.
+async fn before_writing(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    change: &Change,
+    depends_on: &[Uuid],
+) -> Result<(), Problem> {
+    dependency_problems(tx, user_id, &change.task, depends_on)
+        .await?
+        .finish(Some(()))?;
+    if let Some(series) = &change.series {
+        db::tasks::insert_series(tx, user_id, series).await?;
     }
-    response
+    Ok(())
+}
+
+/// What is wrong with the tasks that `task` is to depend on and did not `before`.
+pub(super) async fn dependency_problems(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    task: &Task,
+    before: &[Uuid],
+) -> Result<Problems, sqlx::Error> {
+    let mut problems = Problems::default();
+    let added: Vec<Uuid> = task
+        .depends_on
+        .iter()
+        .filter(|id| !before.contains(id))
+        .copied()
+        .collect();
+    if added.is_empty() {
+        return Ok(problems);
+    }
+    let flaws = db::tasks::check_dependencies(tx, user_id, task.id, &added).await?;
+    for (index, wanted) in task.depends_on.iter().enumerate() {
+        let flaw = flaws.iter().find(|(id, _)| id == wanted);
+        let detail = match flaw {
+            None => continue,
+            Some((_, DependencyFlaw::Unknown)) => "is not the id of a task of yours",
+            Some((_, DependencyFlaw::Cycle)) => "depends on this task, directly or by way of others",
+        };
+        problems.add(format_args!("/depends_on/{index}"), detail);
+    }
+    Ok(problems)
+}
+
+/// A task, and what its answer says beyond its own row.
+pub(super) struct Shown {
+    pub(super) task: Task,
+    open: Vec<Uuid>,
+}
+
+impl Shown {
+    pub(super) async fn of(db: impl PgExecutor<'_>, user_id: Uuid, task: Task) -> Result<Self, Problem> {
+        let open = db::tasks::open_among(db, user_id, &task.depends_on).await?;
+        Ok(Self { task, open })
+    }
+
+    fn respond(&self, status: StatusCode) -> Response {
+        let mut response = (status, Json(TaskView::new(&self.task, &self.open))).into_response();
+        if let Ok(etag) = HeaderValue::try_from(format!("\"{}\"", self.task.version)) {
+            response.headers_mut().insert(header::ETAG, etag);
+        }
+        response
+    }
 }

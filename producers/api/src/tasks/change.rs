@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::input::{Purpose, TaskInput};
 use super::merge::merge;
 use super::view::TaskView;
-use crate::input::Problems;
+use crate::input::{Place, Problems};
 use crate::problem::Problem;
 
 /// This service, as events name their source.
@@ -62,8 +62,10 @@ pub fn create(body: Map<String, Value>, default_zone: &str, now: Timestamp) -> R
         priority: schemas::Priority::default(),
         tags: Vec::new(),
         due_at: None,
+        due_on: None,
         timezone: default_zone.to_owned(),
         reminders: Vec::new(),
+        depends_on: Vec::new(),
         series_id: None,
         occurrence: None,
         recurrence: None,
@@ -73,8 +75,8 @@ pub fn create(body: Map<String, Value>, default_zone: &str, now: Timestamp) -> R
         deleted_at: None,
     };
     let mut problems = Problems::default();
-    let input = TaskInput::read(body, Purpose::Create, &mut problems);
-    let (task, series) = merge(input, blank, default_zone, &mut problems);
+    let input = TaskInput::read(body, Purpose::Create, Place::root(&mut problems));
+    let (task, series) = merge(input, blank, default_zone, Place::root(&mut problems));
     problems.finish(Some(Change {
         series,
         ..Change::new(TaskEventKind::Created, task)
@@ -92,7 +94,7 @@ pub fn patch(
     now: Timestamp,
 ) -> Result<Option<Change>, Problem> {
     let mut problems = Problems::default();
-    let merged = merge(patch, current.clone(), default_zone, &mut problems);
+    let merged = merge(patch, current.clone(), default_zone, Place::root(&mut problems));
     let (merged, series) = problems.finish(Some(merged))?;
     if merged == *current {
         return Ok(None);
@@ -132,6 +134,15 @@ pub fn delete(current: &Task, now: Timestamp) -> Change {
     Change::new(TaskEventKind::Deleted, task)
 }
 
+/// Brings a deleted task back; `None` when it is not deleted.
+pub fn restore(current: &Task, now: Timestamp) -> Option<Change> {
+    current.deleted_at.map(|_| {
+        let mut task = next_version(current.clone(), now);
+        task.deleted_at = None;
+        Change::new(TaskEventKind::Restored, task)
+    })
+}
+
 /// The clock of this machine may be behind that of the one that wrote the version before: times of a task only grow.
 fn next_version(task: Task, now: Timestamp) -> Task {
     let updated_at = now.max(task.updated_at + TimeDelta::microseconds(1));
@@ -144,7 +155,7 @@ fn next_version(task: Task, now: Timestamp) -> Task {
 
 /// What differs, as the API spells names and values. The fields that change with every change are left out.
 fn differences(before: &Task, after: &Task) -> Vec<FieldChange> {
-    let json = |task| match serde_json::to_value(TaskView::from(task)) {
+    let json = |task| match serde_json::to_value(TaskView::new(task, &[])) {
         Ok(Value::Object(members)) => members,
         _ => Map::new(),
     };

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use chrono::NaiveDate;
 use schedule::{Offset, Rule, Trigger, Tz};
 use schemas::{Priority, Timestamp};
 use serde_json::{Map, Value};
@@ -16,6 +17,7 @@ const MAX_DESCRIPTION_CHARS: usize = 10_000;
 const MAX_TAGS: usize = 20;
 const MAX_TAG_CHARS: usize = 50;
 const MAX_REMINDERS: usize = 20;
+const MAX_DEPENDENCIES: usize = 20;
 
 /// What the fields are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +39,16 @@ pub struct TaskInput {
     pub priority: Field<Priority>,
     /// At most 20 of 1 to 50 characters, each once.
     pub tags: Field<Vec<String>>,
-    /// When it is due.
+    /// When it is due. Of `due_at` and `due_on` the one that is given replaces the other.
     pub due_at: Field<Timestamp>,
+    /// The day on which it is due.
+    pub due_on: Field<NaiveDate>,
     /// Where `due_at`, offsets and the recurrence are meant.
     pub timezone: Field<Tz>,
     /// At most 20.
     pub reminders: Field<Vec<ReminderInput>>,
+    /// At most 20 tasks that are to be done before.
+    pub depends_on: Field<Vec<Uuid>>,
     /// The rule of a series.
     pub recurrence: Field<Rule>,
 }
@@ -63,13 +69,13 @@ impl TaskInput {
     /// Everything that is wrong with its fields, each for itself.
     pub fn patch(body: Map<String, Value>) -> Result<Self, Problem> {
         let mut problems = Problems::default();
-        let patch = Self::read(body, Purpose::Patch, &mut problems);
+        let patch = Self::read(body, Purpose::Patch, Place::root(&mut problems));
         problems.finish(Some(patch))
     }
 
-    /// Reads all fields; what is wrong goes to `problems`.
-    pub fn read(body: Map<String, Value>, purpose: Purpose, problems: &mut Problems) -> Self {
-        let mut fields = Fields::new(body, Place::root(problems));
+    /// Reads all fields; what is wrong is written down at their `place`.
+    pub fn read(body: Map<String, Value>, purpose: Purpose, place: Place<'_>) -> Self {
+        let mut fields = Fields::new(body, place);
         let title = |place: &mut Place<'_>, value| read::line(place, value, MAX_TITLE_CHARS);
         let input = Self {
             title: match purpose {
@@ -92,10 +98,18 @@ impl TaskInput {
             }),
             tags: fields.take("tags", tags),
             due_at: fields.take("due_at", read::timestamp),
+            due_on: fields.take("due_on", read::date),
             timezone: fields.take("timezone", read::zone),
             reminders: fields.take("reminders", |place, value| reminders(place, value, purpose)),
+            depends_on: fields.take("depends_on", depends_on),
             recurrence: fields.take("recurrence", recurrence),
         };
+        if let (Field::Value(_), Field::Value(_)) = (input.due_at, input.due_on) {
+            fields.refuse::<()>(
+                "due_on",
+                "cannot stand beside due_at: a task is due at a time or on a day",
+            );
+        }
         fields.finish();
         input
     }
@@ -109,6 +123,17 @@ fn tags(place: &mut Place<'_>, value: Value) -> Option<Vec<String>> {
             return place.refuse("stands in the list already");
         }
         Some(tag)
+    })
+}
+
+fn depends_on(place: &mut Place<'_>, value: Value) -> Option<Vec<Uuid>> {
+    let mut seen = HashSet::new();
+    read::items(place, value, MAX_DEPENDENCIES, |place, value| {
+        let id = read::uuid(place, value)?;
+        if !seen.insert(id) {
+            return place.refuse("stands in the list already");
+        }
+        Some(id)
     })
 }
 

@@ -2,46 +2,67 @@
 //! a blank one with its fields put over.
 
 use db::tasks::Series;
-use schedule::{Offset, Trigger, Tz};
+use schedule::{Due, Offset, Trigger, Tz};
 use schemas::{Task, TaskReminder, Timestamp};
 use uuid::Uuid;
 
 use super::input::{ReminderInput, TaskInput};
 use crate::input::read::{EARLIEST, LATEST};
-use crate::input::{Field, Problems};
+use crate::input::{Field, Place};
 
-/// The task after the merge, and the series that it starts, if it starts one. What is wrong goes to `problems`; the
-/// task means nothing then.
+/// The task after the merge, and the series that it starts, if it starts one. What is wrong is written down at its
+/// `place`; the task means nothing then.
 pub fn merge(
     input: TaskInput,
     base: Task,
     default_zone: &str,
-    problems: &mut Problems,
+    mut place: Place<'_>,
 ) -> (Task, Option<Series>) {
     // Checks between fields would only confuse where one of those fields is wrong in itself.
-    let comparable = !input.due_at.is_invalid() && !input.timezone.is_invalid();
-    let due_given = input.due_at.is_given();
+    let comparable = !input.due_at.is_invalid() && !input.due_on.is_invalid() && !input.timezone.is_invalid();
+    // The field that says when, for what no longer fits it.
+    let due_name = if input.due_on.is_given() && !matches!(input.due_at, Field::Null) {
+        "due_on"
+    } else {
+        "due_at"
+    };
+    let due_given = input.due_at.is_given() || input.due_on.is_given();
     let when_given = due_given || input.timezone.is_given();
+    // Whichever is given replaces the other.
+    let (due_at, due_on) = match (input.due_at, input.due_on) {
+        (Field::Value(at), _) => (Some(at), None),
+        (_, Field::Value(day)) => (None, Some(day)),
+        (at, day) => (
+            at.map(Some).merge(base.due_at, || None),
+            day.map(Some).merge(base.due_on, || None),
+        ),
+    };
     let mut merged = Task {
         title: input.title.merge(base.title, String::new),
         description: input.description.map(Some).merge(base.description, || None),
         priority: input.priority.merge(base.priority, Default::default),
         tags: input.tags.merge(base.tags, Vec::new),
-        due_at: input.due_at.map(Some).merge(base.due_at, || None),
+        due_at,
+        due_on,
         timezone: input
             .timezone
             .map(|zone| zone.name().to_owned())
             .merge(base.timezone, || default_zone.to_owned()),
+        depends_on: input.depends_on.merge(base.depends_on, Vec::new),
         ..base
     };
     let zone = match schedule::parse_zone(&merged.timezone) {
         Ok(zone) => zone,
         // Not one that the client sent: an account or task of a build with other zone data.
         Err(error) => {
-            problems.add("/timezone", format!("must be set anew: {error}"));
+            place
+                .member("timezone")
+                .refuse::<()>(format!("must be set anew: {error}"));
             return (merged, None);
         }
     };
+    let due = Due::of(merged.due_at, merged.due_on);
+    let anchor = due.map(|due| due.anchor(zone));
     match input.reminders {
         Field::Value(asked) => {
             for (index, reminder) in asked.iter().enumerate().filter(|_| comparable) {
@@ -49,11 +70,15 @@ pub fn merge(
                     Trigger::Offset(_) => "offset",
                     Trigger::At(_) => "at",
                 };
-                if let Some(flaw) = firing_flaw(reminder.trigger, merged.due_at, zone) {
-                    problems.add(format_args!("/reminders/{index}/{name}"), flaw.of_reminder());
+                if let Some(flaw) = firing_flaw(reminder.trigger, anchor, zone) {
+                    let mut reminders = place.member("reminders");
+                    reminders
+                        .item(index)
+                        .member(name)
+                        .refuse::<()>(flaw.of_reminder());
                 }
             }
-            merged.reminders = keep_ids(asked, &merged.reminders, problems);
+            merged.reminders = keep_ids(asked, &merged.reminders, &mut place.member("reminders"));
         }
         Field::Null => merged.reminders = Vec::new(),
         // Reminders that stay may not fit the new time.
@@ -62,9 +87,10 @@ pub fn merge(
                 .reminders
                 .iter()
                 .filter_map(trigger)
-                .filter_map(|trigger| firing_flaw(trigger, merged.due_at, zone));
+                .filter_map(|trigger| firing_flaw(trigger, anchor, zone));
             if let Some(flaw) = flaws.next() {
-                problems.add(if due_given { "/due_at" } else { "/timezone" }, flaw.of_due_at());
+                let name = if due_given { due_name } else { "timezone" };
+                place.member(name).refuse::<()>(flaw.of_due_at());
             }
         }
         Field::Absent | Field::Invalid => {}
@@ -76,8 +102,10 @@ pub fn merge(
             return (merged, None);
         }
         Field::Value(_) | Field::Absent | Field::Invalid => {
-            if comparable && merged.recurrence.is_some() && merged.due_at.is_none() {
-                problems.add("/due_at", "must stay while the task recurs");
+            if comparable && merged.recurrence.is_some() && due.is_none() {
+                place
+                    .member(due_name)
+                    .refuse::<()>("must stay while the task recurs");
             }
             return (merged, None);
         }
@@ -85,12 +113,14 @@ pub fn merge(
     if !comparable {
         return (merged, None);
     }
-    let Some(starts_at) = merged.due_at else {
-        problems.add("/recurrence", "needs due_at, which is its first occurrence");
+    let Some(starts_at) = due.map(|due| due.starts_at(zone)) else {
+        place
+            .member("recurrence")
+            .refuse::<()>("needs due_at or due_on, which is its first occurrence");
         return (merged, None);
     };
     if let Err(error) = rule.check(starts_at, zone) {
-        problems.add("/recurrence", error.to_string());
+        place.member("recurrence").refuse::<()>(error.to_string());
     }
     let series = Series {
         id: Uuid::now_v7(),
@@ -106,11 +136,7 @@ pub fn merge(
 
 /// The reminders to store. One that names its id keeps it; one that names none keeps the id of an equal one, so that the
 /// same patch twice is one change.
-fn keep_ids(
-    asked: Vec<ReminderInput>,
-    before: &[TaskReminder],
-    problems: &mut Problems,
-) -> Vec<TaskReminder> {
+fn keep_ids(asked: Vec<ReminderInput>, before: &[TaskReminder], place: &mut Place<'_>) -> Vec<TaskReminder> {
     let mut free: Vec<&TaskReminder> = before.iter().collect();
     for (index, id) in asked
         .iter()
@@ -119,10 +145,11 @@ fn keep_ids(
     {
         match free.iter().position(|reminder| reminder.id == id) {
             Some(position) => drop(free.swap_remove(position)),
-            None => problems.add(
-                format_args!("/reminders/{index}/id"),
-                "is not the id of a reminder of this task",
-            ),
+            None => {
+                let mut item = place.item(index);
+                item.member("id")
+                    .refuse::<()>("is not the id of a reminder of this task");
+            }
         }
     }
     let mut keep = |trigger| {
@@ -169,7 +196,7 @@ enum FiringFlaw {
 impl FiringFlaw {
     fn of_reminder(self) -> &'static str {
         match self {
-            Self::NoDueTime => "needs due_at, which the task does not have",
+            Self::NoDueTime => "needs due_at or due_on, which the task does not have",
             Self::OutOfRange => "rings outside of the years 1970 to 9999 (UTC)",
         }
     }
@@ -182,9 +209,9 @@ impl FiringFlaw {
     }
 }
 
-fn firing_flaw(trigger: Trigger, due_at: Option<Timestamp>, zone: Tz) -> Option<FiringFlaw> {
-    match trigger.fire_at(due_at, zone) {
-        None if due_at.is_none() => Some(FiringFlaw::NoDueTime),
+fn firing_flaw(trigger: Trigger, anchor: Option<Timestamp>, zone: Tz) -> Option<FiringFlaw> {
+    match trigger.fire_at(anchor, zone) {
+        None if anchor.is_none() => Some(FiringFlaw::NoDueTime),
         Some(at) if (EARLIEST..=LATEST).contains(&at) => None,
         _ => Some(FiringFlaw::OutOfRange),
     }

@@ -1,12 +1,13 @@
 //! What a task may be and what may happen to it: decided here without a database and without HTTP, and carried out in
 //! `routes/tasks.rs`.
 
+pub mod body;
 mod change;
 mod input;
 mod merge;
 pub mod view;
 
-pub use change::{Change, complete, create, delete, patch, reopen};
+pub use change::{Change, complete, create, delete, patch, reopen, restore};
 pub use input::TaskInput;
 
 #[cfg(test)]

@@ -1,50 +1,103 @@
 //! A task as the API shows it.
 
-use chrono::SecondsFormat;
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use schemas::{Task, TaskReminder, Timestamp};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// The JSON of a task.
-#[derive(Debug, Serialize)]
+/// A task.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Task)]
 pub struct TaskView<'a> {
     id: Uuid,
+    /// Grows by one with every change; the ETag is this number in quotes.
+    #[schema(minimum = 1)]
     version: i64,
     title: &'a str,
+    /// Markdown.
+    #[schema(required)]
     description: Option<&'a str>,
+    #[schema(value_type = PriorityName)]
     priority: &'static str,
     tags: &'a [String],
+    /// At most one of `due_at` and `due_on` is set.
+    #[schema(required)]
     #[serde(serialize_with = "optional_timestamp")]
-    due_at: Option<Timestamp>,
+    due_at: Option<DateTime<Utc>>,
+    /// The whole day on which it is due.
+    #[schema(required)]
+    due_on: Option<NaiveDate>,
+    /// IANA zone in which `due_on`, offsets and the recurrence are meant.
+    #[schema(example = "Europe/Berlin")]
     timezone: &'a str,
     reminders: Vec<ReminderView<'a>>,
+    /// Tasks that are to be done before this one.
+    depends_on: &'a [Uuid],
+    /// Those of them that are still to be done.
+    blocked_by: Vec<Uuid>,
+    /// RRULE (RFC 5545) of the series that the task is an occurrence of.
+    #[schema(required, example = "FREQ=WEEKLY;BYDAY=MO")]
     recurrence: Option<&'a str>,
+    #[schema(required)]
     series_id: Option<Uuid>,
+    /// Its place in the series: when it was due before anybody moved it.
+    #[schema(required)]
     #[serde(serialize_with = "optional_timestamp")]
-    occurrence: Option<Timestamp>,
+    occurrence: Option<DateTime<Utc>>,
+    #[schema(value_type = Status)]
     status: &'static str,
     #[serde(serialize_with = "timestamp")]
-    created_at: Timestamp,
+    created_at: DateTime<Utc>,
     #[serde(serialize_with = "timestamp")]
-    updated_at: Timestamp,
+    updated_at: DateTime<Utc>,
+    #[schema(required)]
     #[serde(serialize_with = "optional_timestamp")]
-    completed_at: Option<Timestamp>,
+    completed_at: Option<DateTime<Utc>>,
+    #[schema(required)]
+    #[serde(serialize_with = "optional_timestamp")]
+    deleted_at: Option<DateTime<Utc>>,
 }
 
-#[derive(Debug, Serialize)]
+/// How urgent a task is.
+#[derive(ToSchema)]
+#[schema(as = Priority, rename_all = "lowercase")]
+#[expect(dead_code, reason = "a description of names that are written elsewhere")]
+pub enum PriorityName {
+    Low,
+    Medium,
+    High,
+    Urgent,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "a description of names that are written elsewhere")]
+enum Status {
+    Open,
+    Completed,
+}
+
+/// When to remind: `offset` from the due time, or `at` an instant.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Reminder)]
 struct ReminderView<'a> {
     id: Uuid,
+    /// ISO 8601 duration; on a whole day it counts from 9 o'clock.
+    #[schema(example = "-PT10M")]
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<&'a str>,
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "optional_timestamp"
     )]
-    at: Option<Timestamp>,
+    at: Option<DateTime<Utc>>,
 }
 
-impl<'a> From<&'a Task> for TaskView<'a> {
-    fn from(task: &'a Task) -> Self {
+impl<'a> TaskView<'a> {
+    /// Shows a task. `open` holds those of the tasks that it depends on that are still to be done, and may hold others.
+    pub fn new(task: &'a Task, open: &[Uuid]) -> Self {
+        let blocks = |id: &&Uuid| open.contains(id);
         Self {
             id: task.id,
             version: task.version,
@@ -53,8 +106,11 @@ impl<'a> From<&'a Task> for TaskView<'a> {
             priority: task.priority.as_str(),
             tags: &task.tags,
             due_at: task.due_at,
+            due_on: task.due_on,
             timezone: &task.timezone,
             reminders: task.reminders.iter().map(ReminderView::from).collect(),
+            depends_on: &task.depends_on,
+            blocked_by: task.depends_on.iter().filter(blocks).copied().collect(),
             recurrence: task.recurrence.as_deref(),
             series_id: task.series_id,
             occurrence: task.occurrence,
@@ -66,6 +122,7 @@ impl<'a> From<&'a Task> for TaskView<'a> {
             created_at: task.created_at,
             updated_at: task.updated_at,
             completed_at: task.completed_at,
+            deleted_at: task.deleted_at,
         }
     }
 }

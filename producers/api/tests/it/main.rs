@@ -9,6 +9,7 @@ mod accounts;
 mod bad_input;
 mod changes;
 mod faults;
+mod fields;
 mod http;
 mod isolation;
 mod outbox;

@@ -38,7 +38,10 @@ async fn a_task_comes_back_as_it_was_made() {
         "priority": "high",
         "tags": ["home", "Garten"],
         "due_at": "2027-02-01T08:00:00.123456Z",
+        "due_on": null,
         "timezone": "Asia/Tokyo",
+        "depends_on": [],
+        "blocked_by": [],
         "reminders": [
             {"id": task["reminders"][0]["id"], "offset": "-PT10M"},
             {"id": task["reminders"][1]["id"], "at": "2027-01-31T20:00:00.000000Z"},
@@ -50,6 +53,7 @@ async fn a_task_comes_back_as_it_was_made() {
         "created_at": task["created_at"],
         "updated_at": task["created_at"],
         "completed_at": null,
+        "deleted_at": null,
     });
     assert_eq!(task, expected);
     assert!(task["series_id"].is_string() && task["reminders"][0]["id"].is_string());

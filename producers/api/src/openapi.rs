@@ -1,0 +1,142 @@
+//! The description of the API (OpenAPI 3.1). What is particular to an operation stands at its handler; what follows from
+//! its shape (a body can be too large, an id unknown) is added here, so that no handler forgets it.
+
+use utoipa::OpenApi;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
+
+use crate::problem::ProblemDocument;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Carillon",
+        description = "Tasks, reminders and recurrence. Every refusal is a problem document (RFC 9457) with a stable `type`.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    components(schemas(ProblemDocument)),
+    tags(
+        (name = "Accounts", description = "Getting an account and tokens"),
+        (name = "Tasks", description = "A person's tasks"),
+    ),
+)]
+struct Description;
+
+/// The description before any operation is in it.
+pub fn base() -> utoipa::openapi::OpenApi {
+    let mut api = Description::openapi();
+    let components = api.components.get_or_insert_default();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("An access token from /api/auth/login."))
+        .build();
+    components
+        .security_schemes
+        .insert("bearer".to_owned(), SecurityScheme::Http(bearer).into());
+    for (status, name, description) in REFUSALS {
+        components
+            .responses
+            .insert((*name).to_owned(), refusal(*status, description).into());
+    }
+    api
+}
+
+/// The refusals that follow from what an operation takes.
+const REFUSALS: &[(u16, &str, &str)] = &[
+    (400, "BadRequest", "The request cannot be read"),
+    (401, "Unauthorized", "There is no good access token"),
+    (403, "Forbidden", "The token does not reach so far"),
+    (
+        404,
+        "NotFound",
+        "There is no such thing, or it is another person's",
+    ),
+    (408, "RequestTimeout", "The body did not arrive in time"),
+    (409, "Conflict", "It cannot be done as things stand"),
+    (412, "PreconditionFailed", "It has changed in the meantime"),
+    (413, "ContentTooLarge", "The body is too large"),
+    (415, "UnsupportedMediaType", "The body is not sent as JSON"),
+    (
+        422,
+        "UnprocessableContent",
+        "Fields are wrong; `errors` names all of them",
+    ),
+    (429, "TooManyRequests", "Too many requests"),
+    (500, "InternalServerError", "A fault of ours"),
+    (503, "ServiceUnavailable", "Not now"),
+];
+
+fn refusal(status: u16, description: &str) -> Response {
+    let schema = Ref::from_schema_name("ProblemDetails");
+    let mut response = ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", Content::new(Some(schema)));
+    if matches!(status, 429 | 503) {
+        let header = HeaderBuilder::new()
+            .description(Some("Seconds to wait before trying again"))
+            .build();
+        response = response.header("Retry-After", header);
+    }
+    response.build()
+}
+
+/// Adds to every operation the refusals that its shape brings with it.
+pub fn complete(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    for (path, item) in &mut api.paths.paths {
+        for operation in operations(item) {
+            for status in refusals_of(path, operation) {
+                let known = REFUSALS.iter().find(|(known, ..)| *known == status);
+                let Some((_, name, _)) = known else { continue };
+                operation
+                    .responses
+                    .responses
+                    .entry(status.to_string())
+                    .or_insert_with(|| RefOr::Ref(Ref::from_response_name(*name)));
+            }
+        }
+    }
+    api
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.patch,
+        &mut item.delete,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn refusals_of(path: &str, operation: &Operation) -> Vec<u16> {
+    let takes = |wanted: fn(&utoipa::openapi::path::Parameter) -> bool| {
+        operation
+            .parameters
+            .iter()
+            .flatten()
+            .any(|parameter| match parameter {
+                RefOr::T(parameter) => wanted(parameter),
+                RefOr::Ref(_) => false,
+            })
+    };
+    let mut statuses = vec![429, 500, 503];
+    if operation.security.is_some() {
+        statuses.extend([401, 403]);
+    }
+    if operation.request_body.is_some() {
+        statuses.extend([400, 408, 413, 415, 422]);
+    }
+    if path.contains('{') {
+        statuses.push(404);
+    }
+    if takes(|parameter| parameter.parameter_in != ParameterIn::Path) {
+        statuses.push(400);
+    }
+    if takes(|parameter| parameter.name == "If-Match") {
+        statuses.push(412);
+    }
+    statuses
+}
