@@ -8,6 +8,8 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::sweep::{self, BITE};
+
 /// The inbox table of one consumer, named with its schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inbox(&'static str);
@@ -22,9 +24,6 @@ pub const EMAIL_SENDER: Inbox = Inbox("delivery.inbox");
 /// How long rows are kept: twice the retention of the topics, so that nothing a topic can still deliver is forgotten.
 /// What is replayed from elsewhere later than that meets the natural keys of the state tables.
 pub const RETENTION: Duration = Duration::from_hours(14 * 24);
-
-/// How many rows one statement of the sweep deletes at most.
-const BITE: u64 = 10_000;
 
 impl Inbox {
     /// Writes the events down and returns those that were not there: the ones to handle in this transaction.
@@ -52,23 +51,13 @@ impl Inbox {
 
     /// Forgets what is older than [`RETENTION`], every hour until `shutdown`.
     pub async fn sweep_hourly(self, pool: PgPool, shutdown: CancellationToken) {
-        loop {
-            // In bites, so that no statement is long; what an hour adds is many of them at most.
-            let mut swept = BITE;
-            while swept == BITE && !shutdown.is_cancelled() {
-                swept = self.sweep(&pool).await.unwrap_or_else(|error| {
-                    tracing::warn!(inbox = self.0, error = %error, "old inbox rows stay for now");
-                    0
-                });
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_hours(1)) => {}
-            }
-        }
+        sweep::hourly(self.0, pool, shutdown, move |pool| async move {
+            self.sweep(&pool).await
+        })
+        .await;
     }
 
-    /// Forgets at most 10,000 events older than [`RETENTION`]. Ids are UUIDv7, so age is a range of the primary key.
+    /// Forgets at most [`BITE`] events older than [`RETENTION`]. Ids are UUIDv7, so age is a range of the primary key.
     /// Returns how many.
     ///
     /// # Errors

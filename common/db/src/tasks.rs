@@ -13,6 +13,7 @@ use sqlx::{PgConnection, PgExecutor, Row};
 use uuid::Uuid;
 
 use crate::outbox::headers_json;
+use crate::sweep::BITE;
 
 macro_rules! columns {
     () => {
@@ -282,16 +283,12 @@ pub async fn check_dependencies(
         .collect()
 }
 
-/// Removes tasks that were deleted before `before`, at most `limit` of them, whoever's they are; returns how many. The
+/// Removes tasks that were deleted before `before`, at most [`BITE`] of them, whoever's they are; returns how many. The
 /// latest instance of a series stays: its occurrence tells how far the series has come.
 ///
 /// # Errors
 /// When the database does not answer or refuses.
-pub async fn purge_deleted(
-    db: impl PgExecutor<'_>,
-    before: Timestamp,
-    limit: i64,
-) -> Result<u64, sqlx::Error> {
+pub async fn purge_deleted(db: impl PgExecutor<'_>, before: Timestamp) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "delete from tasks.tasks where (user_id, id) in (
              select user_id, id from tasks.tasks t
@@ -302,7 +299,7 @@ pub async fn purge_deleted(
              for update skip locked)",
     )
     .bind(before)
-    .bind(limit)
+    .bind(i64::try_from(BITE).unwrap_or(i64::MAX))
     .execute(db)
     .await?;
     Ok(done.rows_affected())

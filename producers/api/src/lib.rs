@@ -89,6 +89,17 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
             Ok(())
         }
     });
+    supervisor.spawn("deleted-tasks", {
+        let (pool, shutdown) = (pool.clone(), shutdown.clone());
+        async move {
+            let purge = |pool: PgPool| async move {
+                let before = schemas::now() - tasks::KEPT_AFTER_DELETION;
+                db::tasks::purge_deleted(&pool, before).await
+            };
+            db::sweep::hourly("deleted tasks", pool, shutdown, purge).await;
+            Ok(())
+        }
+    });
     supervisor.spawn("http", async move {
         http::serve(listener, router, shutdown).await?;
         // Waits for the database work of clients that have hung up.

@@ -12,6 +12,9 @@ use super::view::TaskView;
 use crate::input::{Place, Problems};
 use crate::problem::Problem;
 
+/// How long a deleted task can be restored.
+pub const KEPT_AFTER_DELETION: TimeDelta = TimeDelta::days(30);
+
 /// This service, as events name their source.
 const SOURCE: &str = "api";
 

@@ -7,7 +7,7 @@ mod input;
 mod merge;
 pub mod view;
 
-pub use change::{Change, complete, create, delete, patch, reopen, restore};
+pub use change::{Change, KEPT_AFTER_DELETION, complete, create, delete, patch, reopen, restore};
 pub use input::TaskInput;
 
 #[cfg(test)]
