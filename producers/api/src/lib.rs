@@ -113,7 +113,7 @@ fn router(app: App, health: Health) -> Router {
     LazyLock::force(&metrics::TASKS_CREATED);
     let (routes, api) = routes::all().split_for_parts();
     let routes = routes
-        .merge(routes::description::router(openapi::complete(api)))
+        .merge(routes::description::router(&openapi::complete(api)))
         .with_state(app)
         .merge(http::admin_router(health))
         .fallback(async || Problem::new(Kind::NotFound, "There is nothing at this path."))

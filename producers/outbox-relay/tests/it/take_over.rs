@@ -7,16 +7,26 @@ use super::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_relays_one_publishes_and_the_other_takes_over_when_it_goes() {
     let (database, topics) = (Database::create().await, Topics::create().await);
-    let first = Relay::start(config(&database, &topics));
-    let mut all: Vec<Encoded> = (0..100).map(|n| event(Uuid::now_v7(), n + 1)).collect();
-    write(&mut database.admin().acquire().await.unwrap(), &all).await;
-    wait_for(&topics, &all).await;
-    let second = Relay::start(config(&database, &topics));
-    let more: Vec<Encoded> = (0..100).map(|n| event(Uuid::now_v7(), n + 1)).collect();
-    write(&mut database.admin().acquire().await.unwrap(), &more).await;
-    all.extend(more);
-    let records = wait_for(&topics, &all).await;
-    assert_eq!(records.len(), all.len(), "two relays, and no event twice");
+    let configs = [config(&database, &topics), config(&database, &topics)];
+    let ready = configs
+        .clone()
+        .map(|config| format!("http://{}/readyz", config.service.http_bind));
+    let [first, second] = configs.map(Relay::start);
+    for url in &ready {
+        eventually("the relay is at work or stands by", async || {
+            reqwest::get(url).await.ok()?.status().is_success().then_some(())
+        })
+        .await;
+    }
+    let mut all = Vec::new();
+    for round in 0..20 {
+        let events: Vec<Encoded> = (0..20)
+            .map(|n| event(Uuid::now_v7(), round * 100 + n + 1))
+            .collect();
+        write(&mut database.admin().acquire().await.unwrap(), &events).await;
+        wait_for(&topics, &events).await;
+        all.extend(events);
+    }
     first.stop().await;
     let last = event(Uuid::now_v7(), 1);
     write(
@@ -24,8 +34,12 @@ async fn of_two_relays_one_publishes_and_the_other_takes_over_when_it_goes() {
         std::slice::from_ref(&last),
     )
     .await;
-    wait_for(&topics, &[last]).await;
+    wait_for(&topics, std::slice::from_ref(&last)).await;
+    all.push(last);
     second.stop().await;
+    // Both have ended: nothing more comes.
+    let records = topics.read("task-events").await;
+    assert_eq!(records.len(), all.len(), "two relays, and no event twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
