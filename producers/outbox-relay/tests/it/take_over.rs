@@ -43,6 +43,33 @@ async fn of_two_relays_one_publishes_and_the_other_takes_over_when_it_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_no_broker_has_acknowledged_is_published_by_the_next_relay() {
+    let (database, topics) = (Database::create().await, Topics::create().await);
+    let all: Vec<Encoded> = (0..120).map(|n| event(Uuid::now_v7(), n + 1)).collect();
+    write(&mut database.admin().acquire().await.unwrap(), &all).await;
+    let mut nowhere = config(&database, &topics);
+    // A port at which nobody listens any more.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    nowhere.kafka.bootstrap_servers = gone.to_string();
+    let readyz = format!("http://{}/readyz", nowhere.service.http_bind);
+    let relay = Relay::start(nowhere);
+    eventually("the relay waits for acknowledgements", async || {
+        let body = reqwest::get(&readyz).await.ok()?.text().await.ok()?;
+        body.contains("Kafka has acknowledged nothing").then_some(())
+    })
+    .await;
+    relay.stop().await;
+
+    let relay = Relay::start(config(&database, &topics));
+    let records = wait_for(&topics, &all).await;
+    assert_eq!(records.len(), all.len());
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_relay_whose_connections_are_cut_starts_over_and_loses_nothing() {
     let (database, topics) = (Database::create().await, Topics::create().await);
     let relay = Relay::start(config(&database, &topics));
