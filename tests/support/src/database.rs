@@ -1,5 +1,7 @@
 //! A fresh, migrated database for each test: a copy of a template that is migrated once.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -23,7 +25,7 @@ impl Database {
     /// When the stack's Postgres does not answer.
     pub async fn create() -> Self {
         let template = template().await;
-        let name = format!("test_{}", Uuid::new_v4().simple());
+        let name = format!("test_{}_{}", std::process::id(), Uuid::new_v4().simple());
         let mut server = PgConnection::connect(&stack("DATABASE_URL"))
             .await
             .expect("Postgres answers");
@@ -32,6 +34,7 @@ impl Database {
             .execute(&mut server)
             .await
             .unwrap();
+        drop_those_of_ended_processes(&mut server).await;
         sqlx::query(AssertSqlSafe(format!(
             "create database {name} template {template}"
         )))
@@ -119,6 +122,31 @@ fn admin_url(database: &str) -> String {
     let url = stack("DATABASE_URL");
     let (server, _) = url.rsplit_once('/').expect("DATABASE_URL names a database");
     format!("{server}/{database}")
+}
+
+/// A test that is killed cannot clean up, and one that fails is to be looked into: databases stay until the process that
+/// made them is gone, and the next one to start drops them.
+async fn drop_those_of_ended_processes(server: &mut PgConnection) {
+    static ONCE: AtomicBool = AtomicBool::new(false);
+    if ONCE.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let names: Vec<String> =
+        sqlx::query_scalar("select datname from pg_database where datname ~ '^test_[0-9]+_[0-9a-f]{32}$'")
+            .fetch_all(&mut *server)
+            .await
+            .unwrap();
+    for name in names {
+        let process = name.split('_').nth(1).unwrap_or_default();
+        if !Path::new("/proc").join(process).exists() {
+            sqlx::query(AssertSqlSafe(format!(
+                "drop database if exists {name} with (force)"
+            )))
+            .execute(&mut *server)
+            .await
+            .unwrap();
+        }
+    }
 }
 
 /// The template's name, after making it if this version of the migrations has none yet.
