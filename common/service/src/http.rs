@@ -29,6 +29,10 @@ pub const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// idle.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The largest head of a request: far more than ours need, and all that a client can make us hold before it has said
+/// what it wants. A larger one is answered 431.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
 /// Pause after the operating system refused a connection, most likely for want of file descriptors: retrying
 /// at once would only burn a core until some are closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -116,6 +120,7 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, s
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);

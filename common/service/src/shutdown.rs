@@ -1,6 +1,7 @@
 //! Signals that ask the process to stop.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,25 @@ pub fn on_signal() -> io::Result<CancellationToken> {
         std::process::exit(EXIT_IMPATIENT);
     });
     Ok(shutdown)
+}
+
+/// A token that is cancelled `delay` after `shutdown` is.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn delayed(shutdown: CancellationToken, delay: Duration) -> CancellationToken {
+    if delay.is_zero() {
+        return shutdown;
+    }
+    let later = CancellationToken::new();
+    let delayed = later.clone();
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        tokio::time::sleep(delay).await;
+        later.cancel();
+    });
+    delayed
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
