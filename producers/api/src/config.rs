@@ -1,8 +1,11 @@
+use std::str::FromStr;
 use std::time::Duration;
 
+use axum::http::{HeaderValue, Uri};
 use db::DatabaseConfig;
 use secrecy::ExposeSecret;
 use service::config::{Env, ServiceConfig};
+use service::http::DRAIN_LIMIT;
 
 use crate::token::{SigningKey, TokenConfig};
 
@@ -17,6 +20,114 @@ pub struct Config {
     pub tokens: TokenConfig,
     /// `PASSWORD_HASH_CONCURRENCY`: how many password hashes are computed at a time. Each takes 19 MiB and a core.
     pub password_hash_concurrency: usize,
+    /// What holds for requests whatever they ask for.
+    pub http: HttpConfig,
+}
+
+/// What holds for requests whatever they ask for.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// `RATE_LIMIT_USER_PER_MINUTE`: requests of one person; 0 is no limit.
+    pub user_per_minute: u32,
+    /// `RATE_LIMIT_ADDRESS_PER_MINUTE`: requests from one address, or one IPv6 network of 64 bits; 0 is no limit.
+    pub address_per_minute: u32,
+    /// `TRUSTED_PROXIES`: how many proxies of ours a request comes through, each of which appends the address that it sees
+    /// to `X-Forwarded-For`.
+    pub trusted_proxies: usize,
+    /// `CORS_ALLOWED_ORIGINS`: whose pages may call this API from a browser.
+    pub allowed_origins: Origins,
+    /// `IDEMPOTENCY_KEY_TTL_SECONDS`: how long an answer is kept for its `Idempotency-Key`, at least.
+    pub idempotency_key_ttl: Duration,
+    /// `DRAIN_SECONDS`: how long requests are still taken after a stop was requested, while `/readyz` says that no more
+    /// should come.
+    pub drain: Duration,
+}
+
+/// Origins of pages (RFC 6454).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Every one.
+    Any,
+    /// These, or none.
+    These(Vec<HeaderValue>),
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            user_per_minute: 1200,
+            address_per_minute: 6000,
+            trusted_proxies: 0,
+            allowed_origins: Origins::These(Vec::new()),
+            idempotency_key_ttl: Duration::from_hours(24),
+            drain: Duration::ZERO,
+        }
+    }
+}
+
+impl HttpConfig {
+    fn from_env(env: &mut Env) -> Option<Self> {
+        let default = Self::default();
+        let user_per_minute = env.within(
+            "RATE_LIMIT_USER_PER_MINUTE",
+            default.user_per_minute,
+            0..=MAX_PER_MINUTE,
+        );
+        let address_per_minute = env.within(
+            "RATE_LIMIT_ADDRESS_PER_MINUTE",
+            default.address_per_minute,
+            0..=MAX_PER_MINUTE,
+        );
+        let trusted_proxies = env.within("TRUSTED_PROXIES", default.trusted_proxies, 0..=10);
+        let allowed_origins = env.or("CORS_ALLOWED_ORIGINS", default.allowed_origins);
+        let idempotency_key_ttl = env.duration_seconds(
+            "IDEMPOTENCY_KEY_TTL_SECONDS",
+            default.idempotency_key_ttl,
+            Duration::from_mins(1)..=Duration::from_hours(30 * 24),
+        );
+        let drain = env.duration_seconds(
+            "DRAIN_SECONDS",
+            default.drain,
+            Duration::ZERO..=Duration::from_mins(5),
+        );
+        Some(Self {
+            user_per_minute: user_per_minute?,
+            address_per_minute: address_per_minute?,
+            trusted_proxies: trusted_proxies?,
+            allowed_origins: allowed_origins?,
+            idempotency_key_ttl: idempotency_key_ttl?,
+            drain: drain?,
+        })
+    }
+}
+
+const MAX_PER_MINUTE: u32 = 1_000_000;
+
+impl FromStr for Origins {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() == "*" {
+            return Ok(Self::Any);
+        }
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        items.map(origin).collect::<Result<_, _>>().map(Self::These)
+    }
+}
+
+/// One origin, as browsers write it: nothing behind the port, and no port that the scheme implies.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let refused = || format!("{text:?} is no origin such as https://app.example.org");
+    let uri: Uri = text.parse().map_err(|_| refused())?;
+    let (scheme, authority) = (uri.scheme_str(), uri.authority());
+    let bare = scheme
+        .zip(authority)
+        .map(|(scheme, authority)| format!("{scheme}://{authority}"));
+    let plain = !text.contains(['@', '*']) && text == text.to_ascii_lowercase();
+    if !plain || !matches!(scheme, Some("http" | "https")) || bare.as_deref() != Some(text) {
+        return Err(refused());
+    }
+    HeaderValue::try_from(text).map_err(|_| refused())
 }
 
 impl Config {
@@ -26,11 +137,24 @@ impl Config {
         let database = DatabaseConfig::from_env(env, "api", 16);
         let tokens = tokens(env);
         let password_hash_concurrency = env.within("PASSWORD_HASH_CONCURRENCY", 2, 1..=64);
+        let http = HttpConfig::from_env(env);
+        if let (Some(service), Some(http)) = (&service, &http)
+            && http.drain + DRAIN_LIMIT >= service.shutdown_budget
+        {
+            env.reject(
+                "DRAIN_SECONDS",
+                format_args!(
+                    "must be more than {} s below SHUTDOWN_BUDGET_SECONDS: requests in flight then take their time too",
+                    DRAIN_LIMIT.as_secs()
+                ),
+            );
+        }
         Some(Self {
             service: service?,
             database: database?,
             tokens: tokens?,
             password_hash_concurrency: password_hash_concurrency?,
+            http: http?,
         })
     }
 }
@@ -87,6 +211,9 @@ mod tests {
             ("JWT_TTL_SECONDS", "0"),
             ("PASSWORD_HASH_CONCURRENCY", "many"),
             ("HTTP_PORT", "http"),
+            ("RATE_LIMIT_USER_PER_MINUTE", "-1"),
+            ("CORS_ALLOWED_ORIGINS", "https://app.example.org/"),
+            ("TRUSTED_PROXIES", "yes"),
         ]);
         let problems = load_from(env, Config::from_env).unwrap_err();
         let names: Vec<_> = problems
@@ -101,9 +228,60 @@ mod tests {
                 "DATABASE_URL",
                 "JWT_PRIVATE_KEY",
                 "JWT_TTL_SECONDS",
-                "PASSWORD_HASH_CONCURRENCY"
+                "PASSWORD_HASH_CONCURRENCY",
+                "RATE_LIMIT_USER_PER_MINUTE",
+                "TRUSTED_PROXIES",
+                "CORS_ALLOWED_ORIGINS",
             ]
         );
         assert!(!problems.to_string().contains("very-secret"));
+    }
+
+    #[test]
+    fn origins_are_taken_as_browsers_write_them() {
+        let these = |texts: &[&'static str]| {
+            Ok(Origins::These(
+                texts.iter().map(|text| HeaderValue::from_static(text)).collect(),
+            ))
+        };
+        for (text, expected) in [
+            ("*", Ok(Origins::Any)),
+            ("", these(&[])),
+            ("https://app.example.org", these(&["https://app.example.org"])),
+            (
+                "http://localhost:3000, https://a.example,",
+                these(&["http://localhost:3000", "https://a.example"]),
+            ),
+        ] {
+            assert_eq!(text.parse::<Origins>(), expected, "{text}");
+        }
+        for text in [
+            "app.example.org",
+            "https://app.example.org/",
+            "https://app.example.org/path",
+            "https://APP.example.org",
+            "https://user@app.example.org",
+            "https://*.example.org",
+            "ftp://app.example.org",
+            "null",
+            "https://a.example b",
+            "*,https://a.example",
+        ] {
+            assert!(text.parse::<Origins>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_drain_must_leave_time_for_what_is_in_flight() {
+        let with = |drain: &str| {
+            let env = Env::from_pairs([
+                ("DATABASE_URL", "postgres://api:very-secret@localhost/carillon"),
+                ("JWT_PRIVATE_KEY", RFC_8037_KEY),
+                ("DRAIN_SECONDS", drain),
+            ]);
+            load_from(env, Config::from_env).map_err(|problems| problems.lines().len())
+        };
+        assert_eq!(with("9").unwrap().http.drain, Duration::from_secs(9));
+        assert_eq!(with("10").unwrap_err(), 1);
     }
 }

@@ -1,12 +1,13 @@
 //! What handlers ask a request for. Every refusal is a [`Problem`], where axum's own extractors answer with plain text.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
@@ -15,6 +16,8 @@ use utoipa::{IntoParams, PartialSchema};
 use uuid::Uuid;
 
 use crate::App;
+use crate::answer::Answer;
+use crate::idempotency::BodyDigest;
 use crate::input::{self, read};
 use crate::problem::{Flaw, FlawPlace, Kind, Problem};
 use crate::token::Bearer;
@@ -37,6 +40,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
             let detail = "Send the body as application/json (or application/merge-patch+json), in UTF-8.";
             return Err(Problem::new(Kind::UnsupportedMediaType, detail));
         }
+        let digest = request.extensions().get::<BodyDigest>().cloned();
         let body = tokio::time::timeout(BODY_TIME_LIMIT, Bytes::from_request(request, state)).await;
         let body = body
             .map_err(|_| Problem::new(Kind::RequestTimeout, "The body did not arrive within 10 seconds."))?
@@ -46,6 +50,9 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
                 }
                 _ => Problem::new(Kind::MalformedJson, "The body broke off."),
             })?;
+        if let Some(digest) = digest {
+            digest.note(&body);
+        }
         match input::parse(&body) {
             Ok(Value::Object(members)) => Ok(Self(members)),
             Ok(_) => {
@@ -94,9 +101,9 @@ impl FromRequestParts<App> for CurrentUser {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .and_then(|(_, token)| app.tokens.verify(token.trim_start()));
         let detail = "The token is not one of this service, or it has expired: log in again.";
-        bearer
-            .map(Self)
-            .ok_or_else(|| Problem::new(Kind::InvalidToken, detail))
+        let bearer = bearer.ok_or_else(|| Problem::new(Kind::InvalidToken, detail))?;
+        app.limits.count_user(&parts.extensions, bearer.user_id)?;
+        Ok(Self(bearer))
     }
 }
 
@@ -189,6 +196,80 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
+/// What the client would like (RFC 7240). Of what may be preferred we know `return=minimal`: no body, which for a client
+/// that needs none saves both sides the work. Whatever else stands there is passed over, as the RFC asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefer {
+    /// The thing as it is now.
+    Representation,
+    /// Nothing but the headers.
+    Minimal,
+}
+
+impl Prefer {
+    const NAME: HeaderName = HeaderName::from_static("prefer");
+    const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+    /// The answer as the client would like it.
+    pub fn apply(self, answer: Answer) -> Answer {
+        if self == Self::Representation || answer.body.is_empty() {
+            return answer;
+        }
+        let Answer {
+            status, mut headers, ..
+        } = answer;
+        headers.remove(header::CONTENT_TYPE);
+        headers.insert(Self::APPLIED, HeaderValue::from_static("return=minimal"));
+        let status = if status == StatusCode::OK {
+            StatusCode::NO_CONTENT
+        } else {
+            status
+        };
+        Answer {
+            headers,
+            ..Answer::empty(status)
+        }
+    }
+
+    fn parse(headers: &HeaderMap) -> Self {
+        let values = headers.get_all(Self::NAME).iter();
+        let preferences = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
+        // The first of several counts; parameters behind a semicolon are those of other preferences.
+        let wanted = preferences
+            .filter_map(|preference| preference.split(';').next()?.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("return"))
+            .map(|(_, value)| value.trim().trim_matches('"'));
+        match wanted {
+            Some("minimal") => Self::Minimal,
+            _ => Self::Representation,
+        }
+    }
+}
+
+impl IntoParams for Prefer {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let parameter = ParameterBuilder::new()
+            .name("Prefer")
+            .parameter_in(ParameterIn::Header)
+            .description(Some(
+                "`return=minimal` for an answer without a body: 204 instead of 200, and a 201 without the thing made. \
+                 Other preferences (RFC 7240) are passed over.",
+            ))
+            .schema(Some(String::schema()));
+        vec![parameter.build()]
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Prefer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::parse(&parts.headers))
+    }
+}
+
 const DEFAULT_PAGE: u8 = 50;
 const MAX_PAGE: u8 = 100;
 
@@ -274,8 +355,6 @@ fn parse_cursor(text: &str) -> Option<Uuid> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -328,6 +407,35 @@ mod tests {
         assert!(IfMatch::Versions(vec![3]).check(3).is_ok());
         assert!(IfMatch::Versions(vec![3]).check(4).is_err());
         assert!(IfMatch::Versions(vec![]).check(3).is_err());
+    }
+
+    #[test]
+    fn a_minimal_answer_is_preferred_by_the_words_of_the_rfc() {
+        let prefer = |texts: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for text in texts {
+                headers.append(Prefer::NAME, HeaderValue::from_static(text));
+            }
+            Prefer::parse(&headers)
+        };
+        for texts in [
+            ["return=minimal"].as_slice(),
+            &["Return = \"minimal\""],
+            &["respond-async, wait=10;x=y, return=minimal; foo=bar"],
+            &["handling=lenient", "return=minimal, return=representation"],
+        ] {
+            assert_eq!(prefer(texts), Prefer::Minimal, "{texts:?}");
+        }
+        for texts in [
+            [].as_slice(),
+            &["return=representation, return=minimal"],
+            &["return"],
+            &["minimal"],
+            &["return=tiny"],
+            &["wait=10; return=minimal"],
+        ] {
+            assert_eq!(prefer(texts), Prefer::Representation, "{texts:?}");
+        }
     }
 
     #[test]

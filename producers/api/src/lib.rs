@@ -1,17 +1,22 @@
 #![doc = include_str!("../README.md")]
 
 mod accounts;
+mod answer;
+mod client_address;
 mod config;
 mod extract;
+mod idempotency;
 mod input;
 mod metrics;
 mod middleware;
 mod openapi;
 mod passwords;
 mod problem;
+mod rate_limit;
 mod routes;
 mod tasks;
 mod token;
+mod trace;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -24,14 +29,17 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tracing::Instrument;
 
-pub use config::Config;
+pub use config::{Config, HttpConfig, Origins};
 pub use token::{Bearer, KeyError, SigningKey, TokenConfig, Tokens};
 
 use passwords::Passwords;
 use problem::{Kind, Problem};
+use rate_limit::Limits;
 
 /// What handlers share.
 #[derive(Debug, Clone)]
@@ -39,6 +47,7 @@ struct App {
     pool: PgPool,
     tokens: Arc<Tokens>,
     passwords: Passwords,
+    limits: Arc<Limits>,
 }
 
 impl App {
@@ -50,7 +59,10 @@ impl App {
         F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
         // Boxed, because a task's future is moved several times, and those of transactions are large.
-        db::detached(Box::pin(work(self.pool.clone()).in_current_span())).await
+        db::detached(Box::pin(trace::carried(
+            work(self.pool.clone()).in_current_span(),
+        )))
+        .await
     }
 }
 
@@ -74,8 +86,9 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
         pool: pool.clone(),
         tokens: Arc::new(Tokens::new(config.tokens)?),
         passwords: Passwords::new(config.password_hash_concurrency),
+        limits: Arc::new(Limits::new(&config.http)),
     };
-    let router = router(app, health.clone());
+    let router = router(app, health.clone(), &config.http);
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
 
     // A probe that waits for a connection and then for its answer is slow, not stuck.
@@ -100,8 +113,17 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
             Ok(())
         }
     });
+    supervisor.spawn("idempotency-sweep", {
+        let (pool, shutdown) = (pool.clone(), shutdown.clone());
+        async move {
+            idempotency::sweep(pool, config.http.idempotency_key_ttl, shutdown).await;
+            Ok(())
+        }
+    });
     supervisor.spawn("http", async move {
-        http::serve(listener, router, shutdown).await?;
+        // From the stop on `/readyz` says so; whoever sends requests here needs a moment to notice.
+        let closing = service::shutdown::delayed(shutdown, config.http.drain);
+        http::serve(listener, router, closing).await?;
         // Waits for the database work of clients that have hung up.
         pool.close().await;
         Ok(())
@@ -109,12 +131,14 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
     supervisor.run().await
 }
 
-fn router(app: App, health: Health) -> Router {
+fn router(app: App, health: Health, config: &HttpConfig) -> Router {
     LazyLock::force(&metrics::TASKS_CREATED);
+    let limits = app.limits.clone();
     let (routes, api) = routes::all().split_for_parts();
     let routes = routes
         .merge(routes::description::router(&openapi::complete(api)))
         .with_state(app)
+        .layer(axum::middleware::from_fn(middleware::not_modified))
         .merge(http::admin_router(health))
         .fallback(async || Problem::new(Kind::NotFound, "There is nothing at this path."))
         .method_not_allowed_fallback(async || {
@@ -123,13 +147,25 @@ fn router(app: App, health: Health) -> Router {
                 "The header Allow names the methods that this path knows.",
             )
         });
-    observed(routes.layer(DefaultBodyLimit::max(extract::MAX_BODY_BYTES)))
+    let routes = routes
+        .layer(DefaultBodyLimit::max(extract::MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn(middleware::bound_url));
+    let worth_it = SizeAbove::new(MIN_COMPRESSED_BYTES).and(middleware::compressible);
+    let routes = observed(routes, limits).layer(CompressionLayer::new().compress_when(worth_it));
+    match middleware::cors(&config.allowed_origins) {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    }
 }
 
-/// From the inside outwards: a panic becomes an answer, and every answer is observed.
-fn observed(routes: Router) -> Router {
+/// Below this an answer fits into one packet anyway.
+const MIN_COMPRESSED_BYTES: u64 = 1024;
+
+/// From the inside outwards: a panic becomes an answer, every request is counted, and every answer is observed.
+fn observed(routes: Router, limits: Arc<Limits>) -> Router {
     routes
         .layer(CatchPanicLayer::custom(middleware::after_panic))
+        .layer(axum::middleware::from_fn_with_state(limits, rate_limit::enforce))
         .layer(axum::middleware::from_fn(middleware::observe))
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]))
 }
@@ -146,15 +182,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_handler_that_panics_or_never_answers_is_answered_for() {
         let routes = Router::new()
-            .route("/panic", get(async || -> () { panic!("the secret") }))
+            .route("/api/panic", get(async || -> () { panic!("the secret") }))
             .route(
                 "/detached",
                 get(async || db::detached::<()>(async { panic!("the secret") }).await),
             )
             .route("/stuck", get(std::future::pending::<()>));
-        let routes = observed(routes);
+        let routes = observed(routes, Arc::new(Limits::new(&HttpConfig::default())));
         for (path, status, word) in [
-            ("/panic", 500, "internal"),
+            ("/api/panic", 500, "internal"),
             ("/detached", 500, "internal"),
             ("/stuck", 503, "timeout"),
         ] {
@@ -164,6 +200,8 @@ mod tests {
                 .unwrap();
             let response = routes.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status(), status, "{path}");
+            let limited = response.headers().contains_key(rate_limit::RATE_LIMIT);
+            assert_eq!(limited, path.starts_with("/api/"), "{path}");
             let body = to_bytes(response.into_body(), 10_000).await.unwrap();
             let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(problem["type"], format!("urn:carillon:problem:{word}"));

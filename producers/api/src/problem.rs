@@ -4,12 +4,15 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use db::Failure;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::rate_limit::whole_seconds;
 
 /// What is known of a refusal before its particulars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +37,22 @@ pub enum Kind {
     RequestTimeout,
     /// The address has an account.
     EmailTaken,
+    /// A request with the same key is under way.
+    IdempotencyKeyInUse,
     /// `If-Match` names another version.
     StaleVersion,
     /// The body is too large.
     BodyTooLarge,
+    /// The path with its query is too long.
+    UriTooLong,
     /// The body is not sent as JSON.
     UnsupportedMediaType,
     /// Fields of the body are wrong.
     InvalidFields,
+    /// The key was used for another request.
+    IdempotencyKeyReused,
+    /// The person or the address asks for too much.
+    RateLimited,
     /// A fault of ours.
     Internal,
     /// What we depend on is away.
@@ -53,7 +64,7 @@ pub enum Kind {
 impl Kind {
     /// Every kind, in the order of the README.
     #[cfg(test)]
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::MalformedJson,
         Self::InvalidQuery,
         Self::InvalidHeader,
@@ -64,10 +75,14 @@ impl Kind {
         Self::MethodNotAllowed,
         Self::RequestTimeout,
         Self::EmailTaken,
+        Self::IdempotencyKeyInUse,
         Self::StaleVersion,
         Self::BodyTooLarge,
+        Self::UriTooLong,
         Self::UnsupportedMediaType,
         Self::InvalidFields,
+        Self::IdempotencyKeyReused,
+        Self::RateLimited,
         Self::Internal,
         Self::Unavailable,
         Self::Timeout,
@@ -114,6 +129,11 @@ impl Kind {
                 "email-taken",
                 "The email address has an account already",
             ),
+            Self::IdempotencyKeyInUse => (
+                StatusCode::CONFLICT,
+                "idempotency-key-in-use",
+                "A request with this key is under way",
+            ),
             Self::StaleVersion => (
                 StatusCode::PRECONDITION_FAILED,
                 "stale-version",
@@ -124,6 +144,7 @@ impl Kind {
                 "body-too-large",
                 "The body is too large",
             ),
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri-too-long", "The URL is too long"),
             Self::UnsupportedMediaType => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported-media-type",
@@ -133,6 +154,16 @@ impl Kind {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "invalid-fields",
                 "Fields of the body are not valid",
+            ),
+            Self::IdempotencyKeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The key was used for another request",
+            ),
+            Self::RateLimited => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited",
+                "There were too many requests",
             ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -201,12 +232,13 @@ pub struct Problem {
     kind: Kind,
     detail: Cow<'static, str>,
     flaws: Vec<Flaw>,
+    retry_after_seconds: Option<u64>,
     /// For the log; never shown.
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// How long a client should wait before it tries again.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
+/// How long a client should wait before it tries again, where nobody can know.
+const RETRY_AFTER_SECONDS: u64 = 2;
 
 impl Problem {
     /// A refusal of that kind; `detail` says what to do about it, in a sentence.
@@ -215,6 +247,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             flaws: Vec::new(),
+            retry_after_seconds: None,
             cause: None,
         }
     }
@@ -222,6 +255,14 @@ impl Problem {
     /// The same with what is wrong in particular.
     pub fn with_flaws(self, flaws: Vec<Flaw>) -> Self {
         Self { flaws, ..self }
+    }
+
+    /// The same with the time after which trying again makes sense.
+    pub fn retry_after(self, time: Duration) -> Self {
+        Self {
+            retry_after_seconds: Some(whole_seconds(time)),
+            ..self
+        }
     }
 
     /// A fault of ours; the cause goes to the log only.
@@ -305,8 +346,9 @@ impl Problem {
                     HeaderValue::from_static("application/json, application/merge-patch+json"),
                 );
             }
-            Kind::Unavailable | Kind::Timeout => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+            Kind::Unavailable | Kind::Timeout | Kind::IdempotencyKeyInUse | Kind::RateLimited => {
+                let seconds = self.retry_after_seconds.unwrap_or(RETRY_AFTER_SECONDS);
+                headers.insert(header::RETRY_AFTER, seconds.into());
             }
             _ => {}
         }
@@ -329,7 +371,9 @@ impl IntoResponse for Problem {
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         // The token is good, but the account is gone: it was made for another database, or from a lost backup.
-        if let Some("tasks_user_id_fkey" | "series_user_id_fkey") = db::violated_constraint(&error) {
+        if let Some("tasks_user_id_fkey" | "series_user_id_fkey" | "idempotency_keys_user_id_fkey") =
+            db::violated_constraint(&error)
+        {
             return Self::new(Kind::InvalidToken, "The account of this token does not exist.");
         }
         match db::classify(&error) {

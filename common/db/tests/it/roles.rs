@@ -9,7 +9,8 @@ struct Rights {
     may_not: &'static [&'static str],
 }
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
+    "api.idempotency_keys",
     "accounts.users",
     "tasks.tasks",
     "tasks.series",
@@ -41,6 +42,9 @@ const RIGHTS: [Rights; 6] = [
             "update tasks.series set rrule = ''",
             "insert into outbox.events default values",
             "select nextval('outbox.events_seq')",
+            "select * from api.idempotency_keys",
+            "insert into api.idempotency_keys default values",
+            "delete from api.idempotency_keys",
         ],
         may_not: &[
             "select setval('outbox.events_seq', 1)",
@@ -148,6 +152,7 @@ fn every_statement() -> Vec<String> {
             // `ctid` cannot be set; the last column of the row type can, and none of these lacks one of these names.
             let column = match *table {
                 "accounts.users" => "name",
+                "api.idempotency_keys" => "key",
                 "tasks.tasks" => "title",
                 "tasks.series" => "rrule",
                 "outbox.events" => "topic",

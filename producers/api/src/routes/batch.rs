@@ -1,11 +1,11 @@
 //! Many tasks at once.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use schemas::{Encoded, Task};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -17,7 +17,9 @@ use uuid::Uuid;
 
 use super::tasks::dependency_problems;
 use crate::App;
+use crate::answer::Answer;
 use crate::extract::{CurrentUser, JsonObject};
+use crate::idempotency::IdempotencyKey;
 use crate::input::{Fields, Place, Problems, read};
 use crate::metrics::TASKS_CREATED;
 use crate::problem::{Problem, ProblemDocument};
@@ -124,53 +126,59 @@ struct Outcome<'a> {
 /// wrong. `per_item` makes those that can be made.
 #[utoipa::path(
     post, path = "/api/tasks/batch", tag = "Tasks", security(("bearer" = ["tasks:write"])),
+    params(IdempotencyKey),
     request_body = NewTasks,
     responses((status = 200, description = "What became of each", body = Outcomes)),
 )]
 async fn create(
     State(app): State<App>,
     CurrentUser(user): CurrentUser,
+    key: IdempotencyKey,
     JsonObject(body): JsonObject,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let (mode, bodies) = read_batch(body, "tasks", read::object)?;
     let now = schemas::now();
     let mut changes: Vec<Result<Change, Problem>> = bodies
         .into_iter()
         .map(|body| tasks::create(body, &user.timezone, now))
         .collect();
-    let (results, open) = app
-        .database(async move |pool| {
-            let mut tx = pool.begin().await?;
-            for change in &mut changes {
-                if let Ok(valid) = change {
-                    let problems = dependency_problems(&mut tx, user.user_id, &valid.task, &[]).await?;
-                    if let Err(problem) = problems.finish(Some(())) {
-                        *change = Err(problem);
+    let user_id = user.user_id;
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&count);
+    let answer = app
+        .once(user_id, key, move |tx| {
+            Box::pin(async move {
+                for change in &mut changes {
+                    if let Ok(valid) = change {
+                        let problems = dependency_problems(tx, user_id, &valid.task, &[]).await?;
+                        if let Err(problem) = problems.finish(Some(())) {
+                            *change = Err(problem);
+                        }
                     }
                 }
-            }
-            let changes = mode.settle("tasks", changes)?;
-            let made: Vec<&Change> = changes.iter().flatten().collect();
-            let written: Vec<Task> = made.iter().map(|change| change.task.clone()).collect();
-            let events: Vec<Encoded> = made
-                .iter()
-                .map(|change| change.event(user.user_id))
-                .collect::<Result<_, _>>()?;
-            for series in made.iter().filter_map(|change| change.series.as_ref()) {
-                db::tasks::insert_series(&mut tx, user.user_id, series).await?;
-            }
-            db::tasks::insert_many(&mut tx, user.user_id, &written, &events).await?;
-            let results: Vec<_> = changes
-                .into_iter()
-                .map(|change| change.map(|change| change.task))
-                .collect();
-            let open = open_behind(&mut tx, user.user_id, &results).await?;
-            tx.commit().await?;
-            Ok((results, open))
+                let changes = mode.settle("tasks", changes)?;
+                let made: Vec<&Change> = changes.iter().flatten().collect();
+                let written: Vec<Task> = made.iter().map(|change| change.task.clone()).collect();
+                let events: Vec<Encoded> = made
+                    .iter()
+                    .map(|change| change.event(user_id))
+                    .collect::<Result<_, _>>()?;
+                for series in made.iter().filter_map(|change| change.series.as_ref()) {
+                    db::tasks::insert_series(tx, user_id, series).await?;
+                }
+                db::tasks::insert_many(tx, user_id, &written, &events).await?;
+                counted.store(written.len() as u64, Ordering::Relaxed);
+                let results: Vec<_> = changes
+                    .into_iter()
+                    .map(|change| change.map(|change| change.task))
+                    .collect();
+                let open = open_behind(tx, user_id, &results).await?;
+                answer(StatusCode::CREATED, &results, &open)
+            })
         })
         .await?;
-    TASKS_CREATED.inc_by(results.iter().flatten().count() as u64);
-    Ok(respond(StatusCode::CREATED, &results, &open))
+    TASKS_CREATED.inc_by(count.load(Ordering::Relaxed));
+    Ok(answer)
 }
 
 /// Complete many tasks
@@ -179,14 +187,16 @@ async fn create(
 /// request when one does not exist.
 #[utoipa::path(
     post, path = "/api/tasks/batch/complete", tag = "Tasks", security(("bearer" = ["tasks:write"])),
+    params(IdempotencyKey),
     request_body = TaskIds,
     responses((status = 200, description = "What became of each", body = Outcomes)),
 )]
 async fn complete(
     State(app): State<App>,
     CurrentUser(user): CurrentUser,
+    key: IdempotencyKey,
     JsonObject(body): JsonObject,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let mut seen = HashSet::new();
     let (mode, ids) = read_batch(body, "ids", |place, value| {
         let id = read::uuid(place, value)?;
@@ -196,10 +206,10 @@ async fn complete(
             place.refuse("stands in the list already")
         }
     })?;
-    let (results, open) = app
-        .database(async move |pool| {
-            let mut tx = pool.begin().await?;
-            let found = db::tasks::lock_many(&mut tx, user.user_id, &ids).await?;
+    let user_id = user.user_id;
+    app.once(user_id, key, move |tx| {
+        Box::pin(async move {
+            let found = db::tasks::lock_many(tx, user_id, &ids).await?;
             let mut found: HashMap<Uuid, Task> = found
                 .into_iter()
                 .filter(|task| task.deleted_at.is_none())
@@ -214,18 +224,17 @@ async fn complete(
             let now = schemas::now();
             for task in results.iter_mut().flatten() {
                 if let Some(change) = tasks::complete(task, now) {
-                    events.push(change.event(user.user_id)?);
+                    events.push(change.event(user_id)?);
                     written.push(change.task.clone());
                     *task = change.task;
                 }
             }
-            db::tasks::update(&mut tx, user.user_id, &written, &events).await?;
-            let open = open_behind(&mut tx, user.user_id, &results).await?;
-            tx.commit().await?;
-            Ok((results, open))
+            db::tasks::update(tx, user_id, &written, &events).await?;
+            let open = open_behind(tx, user_id, &results).await?;
+            answer(StatusCode::OK, &results, &open)
         })
-        .await?;
-    Ok(respond(StatusCode::OK, &results, &open))
+    })
+    .await
 }
 
 /// Reads the mode and the items of a batch.
@@ -262,7 +271,8 @@ async fn open_behind(
     Ok(db::tasks::open_among(tx, user_id, &wanted).await?)
 }
 
-fn respond(done: StatusCode, results: &[Result<Task, Problem>], open: &[Uuid]) -> Response {
+/// `done` is the status of each that went well; that of the whole says only that the items are to be looked at.
+fn answer(done: StatusCode, results: &[Result<Task, Problem>], open: &[Uuid]) -> Result<Answer, Problem> {
     let items = results
         .iter()
         .map(|result| match result {
@@ -278,5 +288,5 @@ fn respond(done: StatusCode, results: &[Result<Task, Problem>], open: &[Uuid]) -
             },
         })
         .collect();
-    Json(Outcomes { items }).into_response()
+    Answer::json(StatusCode::OK, &Outcomes { items })
 }

@@ -2,10 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use db::tasks::DependencyFlaw;
-use schemas::{Task, Timestamp};
+use schemas::{Encoded, Task, Timestamp};
 use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor};
 use utoipa::ToSchema;
@@ -14,7 +14,9 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::App;
-use crate::extract::{self, CurrentUser, IfMatch, JsonObject, Page, PageParameters, TaskId};
+use crate::answer::Answer;
+use crate::extract::{self, CurrentUser, IfMatch, JsonObject, Page, PageParameters, Prefer, TaskId};
+use crate::idempotency::{IdempotencyKey, Work};
 use crate::input::Problems;
 use crate::metrics::TASKS_CREATED;
 use crate::problem::Problem;
@@ -37,6 +39,7 @@ pub fn router() -> OpenApiRouter<App> {
 /// With `recurrence` the task is the first occurrence of a new series.
 #[utoipa::path(
     post, path = "/api/tasks", tag = "Tasks", security(("bearer" = ["tasks:write"])),
+    params(IdempotencyKey, Prefer),
     request_body = NewTask,
     responses((
         status = 201, description = "The task", body = TaskView,
@@ -46,36 +49,47 @@ pub fn router() -> OpenApiRouter<App> {
 async fn create(
     State(app): State<App>,
     CurrentUser(user): CurrentUser,
+    key: IdempotencyKey,
+    prefer: Prefer,
     JsonObject(body): JsonObject,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
+    let user_id = user.user_id;
     let change = tasks::create(body, &user.timezone, schemas::now())?;
-    let event = change.event(user.user_id)?;
-    let shown = app
-        .database(async move |pool| {
-            let task = &change.task;
-            let written = if change.series.is_none() && task.depends_on.is_empty() {
-                // One statement, which is one transaction and one round trip.
-                db::tasks::insert(&pool, user.user_id, task, &event).await?
-            } else {
-                let mut tx = pool.begin().await?;
-                before_writing(&mut tx, user.user_id, &change, &[]).await?;
-                let written = db::tasks::insert(&mut *tx, user.user_id, task, &event).await?;
-                tx.commit().await?;
-                written
-            };
-            if written {
-                Shown::of(&pool, user.user_id, change.task).await
-            } else {
-                Err(Problem::internal(OccurrenceExists))
-            }
+    let event = change.event(user_id)?;
+    let answer = if change.series.is_none() && change.task.depends_on.is_empty() {
+        app.once_by_one_statement(user_id, key, move |db| {
+            Box::pin(async move { insert(db, user_id, change.task, &event).await })
         })
-        .await?;
-    TASKS_CREATED.inc();
-    let mut response = shown.respond(StatusCode::CREATED);
-    if let Ok(location) = HeaderValue::try_from(format!("/api/tasks/{}", shown.task.id)) {
-        response.headers_mut().insert(header::LOCATION, location);
+        .await?
+    } else {
+        app.once(user_id, key, move |tx| {
+            Box::pin(async move {
+                before_writing(tx, user_id, &change, &[]).await?;
+                insert(tx, user_id, change.task, &event).await
+            })
+        })
+        .await?
+    };
+    if !answer.is_replayed() {
+        TASKS_CREATED.inc();
     }
-    Ok(response)
+    Ok(prefer.apply(answer))
+}
+
+async fn insert(
+    db: &mut PgConnection,
+    user_id: Uuid,
+    task: Task,
+    event: &Encoded,
+) -> Result<Answer, Problem> {
+    if !db::tasks::insert(&mut *db, user_id, &task, event).await? {
+        return Err(Problem::internal(OccurrenceExists));
+    }
+    let location = format!("/api/tasks/{}", task.id);
+    let shown = Shown::of(db, user_id, task).await?;
+    Ok(shown
+        .answer(StatusCode::CREATED)?
+        .with(header::LOCATION, location))
 }
 
 /// A series that was made a moment ago has no occurrence yet.
@@ -137,7 +151,7 @@ async fn read(
     State(app): State<App>,
     CurrentUser(user): CurrentUser,
     TaskId(id): TaskId,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let shown = app
         .database(async move |pool| {
             let task = db::tasks::get(&pool, user.user_id, id).await?;
@@ -145,7 +159,7 @@ async fn read(
             Shown::of(&pool, user.user_id, task).await
         })
         .await?;
-    Ok(shown.respond(StatusCode::OK))
+    shown.answer(StatusCode::OK)
 }
 
 /// Change a task
@@ -154,7 +168,7 @@ async fn read(
 /// Of `due_at` and `due_on` the one that is given replaces the other.
 #[utoipa::path(
     patch, path = "/api/tasks/{id}", tag = "Tasks", security(("bearer" = ["tasks:write"])),
-    params(TaskId, IfMatch),
+    params(TaskId, IfMatch, Prefer),
     request_body(content((TaskPatch = "application/merge-patch+json"), (TaskPatch = "application/json"))),
     responses((
         status = 200, description = "The task as it is then", body = TaskView,
@@ -166,12 +180,13 @@ async fn update(
     CurrentUser(user): CurrentUser,
     TaskId(id): TaskId,
     if_match: IfMatch,
+    prefer: Prefer,
     JsonObject(body): JsonObject,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let patch = TaskInput::patch(body)?;
     let decide = move |task: &Task, now| tasks::patch(patch, task, &user.timezone, now);
-    let shown = change(&app, user.user_id, id, if_match, Deleted::Hidden, decide).await?;
-    Ok(shown.respond(StatusCode::OK))
+    let work = change(user.user_id, id, if_match, Deleted::Hidden, decide);
+    Ok(prefer.apply(app.transaction(work).await?))
 }
 
 /// Delete a task
@@ -187,10 +202,11 @@ async fn delete(
     CurrentUser(user): CurrentUser,
     TaskId(id): TaskId,
     if_match: IfMatch,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let decide = |task: &Task, now| Ok(Some(tasks::delete(task, now)));
-    change(&app, user.user_id, id, if_match, Deleted::Hidden, decide).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let work = change(user.user_id, id, if_match, Deleted::Hidden, decide);
+    app.transaction(work).await?;
+    Ok(Answer::empty(StatusCode::NO_CONTENT))
 }
 
 /// Complete a task
@@ -198,7 +214,7 @@ async fn delete(
 /// A completed one stays as it is. If the task recurs, its next occurrence is made shortly after.
 #[utoipa::path(
     post, path = "/api/tasks/{id}/complete", tag = "Tasks", security(("bearer" = ["tasks:write"])),
-    params(TaskId, IfMatch),
+    params(TaskId, IfMatch, IdempotencyKey, Prefer),
     responses((
         status = 200, description = "The task as it is then", body = TaskView,
         headers(("ETag" = String, description = "Its version")),
@@ -209,10 +225,12 @@ async fn complete(
     CurrentUser(user): CurrentUser,
     TaskId(id): TaskId,
     if_match: IfMatch,
-) -> Result<Response, Problem> {
+    key: IdempotencyKey,
+    prefer: Prefer,
+) -> Result<Answer, Problem> {
     let decide = |task: &Task, now| Ok(tasks::complete(task, now));
-    let shown = change(&app, user.user_id, id, if_match, Deleted::Hidden, decide).await?;
-    Ok(shown.respond(StatusCode::OK))
+    let work = change(user.user_id, id, if_match, Deleted::Hidden, decide);
+    Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
 /// Reopen a task
@@ -220,7 +238,7 @@ async fn complete(
 /// An open one stays as it is.
 #[utoipa::path(
     post, path = "/api/tasks/{id}/reopen", tag = "Tasks", security(("bearer" = ["tasks:write"])),
-    params(TaskId, IfMatch),
+    params(TaskId, IfMatch, IdempotencyKey, Prefer),
     responses((
         status = 200, description = "The task as it is then", body = TaskView,
         headers(("ETag" = String, description = "Its version")),
@@ -231,10 +249,12 @@ async fn reopen(
     CurrentUser(user): CurrentUser,
     TaskId(id): TaskId,
     if_match: IfMatch,
-) -> Result<Response, Problem> {
+    key: IdempotencyKey,
+    prefer: Prefer,
+) -> Result<Answer, Problem> {
     let decide = |task: &Task, now| Ok(tasks::reopen(task, now));
-    let shown = change(&app, user.user_id, id, if_match, Deleted::Hidden, decide).await?;
-    Ok(shown.respond(StatusCode::OK))
+    let work = change(user.user_id, id, if_match, Deleted::Hidden, decide);
+    Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
 /// Restore a deleted task
@@ -242,7 +262,7 @@ async fn reopen(
 /// Possible for 30 days after it was deleted. One that is not deleted stays as it is.
 #[utoipa::path(
     post, path = "/api/tasks/{id}/restore", tag = "Tasks", security(("bearer" = ["tasks:write"])),
-    params(TaskId, IfMatch),
+    params(TaskId, IfMatch, IdempotencyKey, Prefer),
     responses((
         status = 200, description = "The task as it is then", body = TaskView,
         headers(("ETag" = String, description = "Its version")),
@@ -253,10 +273,12 @@ async fn restore(
     CurrentUser(user): CurrentUser,
     TaskId(id): TaskId,
     if_match: IfMatch,
-) -> Result<Response, Problem> {
+    key: IdempotencyKey,
+    prefer: Prefer,
+) -> Result<Answer, Problem> {
     let decide = |task: &Task, now| Ok(tasks::restore(task, now));
-    let shown = change(&app, user.user_id, id, if_match, Deleted::Included, decide).await?;
-    Ok(shown.respond(StatusCode::OK))
+    let work = change(user.user_id, id, if_match, Deleted::Included, decide);
+    Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
 /// Whether a deleted task is one for the request, or answers like one that does not exist.
@@ -266,34 +288,34 @@ enum Deleted {
     Included,
 }
 
-/// Changes a task as `decide` says, under its lock: the version is read, checked and raised by one writer at a time, and
-/// the event's place in the outbox is taken in that order too. Returns the task as it is then.
-async fn change(
-    app: &App,
+/// The work that changes a task as `decide` says, under its lock: the version is read, checked and raised by one writer at a
+/// time, and the event's place in the outbox is taken in that order too. The answer is the task as it is then.
+fn change(
     user_id: Uuid,
     id: Uuid,
     if_match: IfMatch,
     deleted: Deleted,
     decide: impl FnOnce(&Task, Timestamp) -> Result<Option<Change>, Problem> + Send + 'static,
-) -> Result<Shown, Problem> {
-    app.database(async move |pool| {
-        let mut tx = pool.begin().await?;
-        let current = db::tasks::lock(&mut tx, user_id, id)
-            .await?
-            .filter(|task| deleted == Deleted::Included || task.deleted_at.is_none())
-            .ok_or_else(Problem::no_such_task)?;
-        if_match.check(current.version)?;
-        let Some(change) = decide(&current, schemas::now())? else {
-            return Shown::of(&mut *tx, user_id, current).await;
-        };
-        before_writing(&mut tx, user_id, &change, &current.depends_on).await?;
-        let event = change.event(user_id)?;
-        db::tasks::update(&mut tx, user_id, std::slice::from_ref(&change.task), &[event]).await?;
-        let shown = Shown::of(&mut *tx, user_id, change.task).await?;
-        tx.commit().await?;
-        Ok(shown)
-    })
-    .await
+) -> impl for<'c> FnOnce(&'c mut PgConnection) -> Work<'c, Answer> + Send + 'static {
+    move |tx| {
+        Box::pin(async move {
+            let current = db::tasks::lock(tx, user_id, id)
+                .await?
+                .filter(|task| deleted == Deleted::Included || task.deleted_at.is_none())
+                .ok_or_else(Problem::no_such_task)?;
+            if_match.check(current.version)?;
+            let task = match decide(&current, schemas::now())? {
+                None => current,
+                Some(change) => {
+                    before_writing(tx, user_id, &change, &current.depends_on).await?;
+                    let event = change.event(user_id)?;
+                    db::tasks::update(tx, user_id, std::slice::from_ref(&change.task), &[event]).await?;
+                    change.task
+                }
+            };
+            Shown::of(tx, user_id, task).await?.answer(StatusCode::OK)
+        })
+    }
 }
 
 /// Writes what must be there before the task is, and refuses what it cannot depend on. `depends_on` are the tasks that it
@@ -355,11 +377,8 @@ impl Shown {
         Ok(Self { task, open })
     }
 
-    fn respond(&self, status: StatusCode) -> Response {
-        let mut response = (status, Json(TaskView::new(&self.task, &self.open))).into_response();
-        if let Ok(etag) = HeaderValue::try_from(format!("\"{}\"", self.task.version)) {
-            response.headers_mut().insert(header::ETAG, etag);
-        }
-        response
+    fn answer(&self, status: StatusCode) -> Result<Answer, Problem> {
+        let answer = Answer::json(status, &TaskView::new(&self.task, &self.open))?;
+        Ok(answer.with(header::ETAG, format!("\"{}\"", self.task.version)))
     }
 }

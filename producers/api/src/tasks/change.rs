@@ -11,6 +11,7 @@ use super::merge::merge;
 use super::view::TaskView;
 use crate::input::{Place, Problems};
 use crate::problem::Problem;
+use crate::trace::{TRACEPARENT, Trace};
 
 /// How long a deleted task can be restored.
 pub const KEPT_AFTER_DELETION: TimeDelta = TimeDelta::days(30);
@@ -48,7 +49,10 @@ impl Change {
     pub fn event(&self, user_id: Uuid) -> Result<Encoded, EncodeError> {
         let mut event = TaskEvent::new(self.kind, user_id, Actor::User, self.task.clone());
         event.changes.clone_from(&self.fields);
-        Event::from(event).encode(SOURCE)
+        let mut event = Event::from(event).encode(SOURCE)?;
+        let parent = Trace::current().map(|trace| (TRACEPARENT.to_owned(), trace.to_string()));
+        event.headers.extend(parent);
+        Ok(event)
     }
 }
 

@@ -11,6 +11,7 @@ mod changes;
 mod faults;
 mod fields;
 mod http;
+mod idempotency;
 mod isolation;
 mod outbox;
 mod server;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Config, SigningKey, TokenConfig, Tokens};
+use api::{Config, HttpConfig, SigningKey, TokenConfig, Tokens};
 use db::DatabaseConfig;
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -18,6 +18,15 @@ use uuid::Uuid;
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
     -----END PRIVATE KEY-----\n";
+
+/// The defaults, but for the rate limits.
+pub fn unlimited() -> HttpConfig {
+    HttpConfig {
+        user_per_minute: 0,
+        address_per_minute: 0,
+        ..HttpConfig::default()
+    }
+}
 
 /// A running server.
 #[derive(Clone)]
@@ -39,6 +48,11 @@ impl Server {
 
     /// Starts one that reaches its database so.
     pub async fn with(database: Database, config: DatabaseConfig) -> Self {
+        Self::with_http(database, config, unlimited()).await
+    }
+
+    /// Starts one with these conventions.
+    pub async fn with_http(database: Database, config: DatabaseConfig, http: HttpConfig) -> Self {
         let tokens = TokenConfig {
             key: SigningKey::from_pem(KEY).unwrap(),
             issuer: "carillon".to_owned(),
@@ -50,6 +64,7 @@ impl Server {
             database: config,
             tokens: tokens.clone(),
             password_hash_concurrency: 2,
+            http,
         };
         let listener = TcpListener::bind(config.service.http_bind).await.unwrap();
         let address = listener.local_addr().unwrap();
