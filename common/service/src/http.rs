@@ -29,8 +29,8 @@ pub const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// idle.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest head of a request: far more than ours need, and all that a client can make us hold before it has said
-/// what it wants. A larger one is answered 431.
+/// How much of a request's head is read before it is answered 431, give or take one read: far more than ours need, and all
+/// that a client can make us hold before it has said what it wants.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Pause after the operating system refused a connection, most likely for want of file descriptors: retrying

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
@@ -40,14 +40,17 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
             let detail = "Send the body as application/json (or application/merge-patch+json), in UTF-8.";
             return Err(Problem::new(Kind::UnsupportedMediaType, detail));
         }
+        let too_large = || Problem::new(Kind::BodyTooLarge, "A body may have at most 256 KiB.");
+        // What says that it is too large need not arrive first.
+        if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
+            return Err(too_large());
+        }
         let digest = request.extensions().get::<BodyDigest>().cloned();
         let body = tokio::time::timeout(BODY_TIME_LIMIT, Bytes::from_request(request, state)).await;
         let body = body
             .map_err(|_| Problem::new(Kind::RequestTimeout, "The body did not arrive within 10 seconds."))?
             .map_err(|rejection| match rejection {
-                BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-                    Problem::new(Kind::BodyTooLarge, "A body may have at most 256 KiB.")
-                }
+                BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => too_large(),
                 _ => Problem::new(Kind::MalformedJson, "The body broke off."),
             })?;
         if let Some(digest) = digest {

@@ -51,7 +51,10 @@ impl Service {
             .stderr(output);
         match name {
             "api" => {
-                command.env("JWT_PRIVATE_KEY_FILE", stack("JWT_PRIVATE_KEY_FILE"));
+                command
+                    .env("JWT_PRIVATE_KEY_FILE", stack("JWT_PRIVATE_KEY_FILE"))
+                    .env("RATE_LIMIT_USER_PER_MINUTE", "0")
+                    .env("RATE_LIMIT_ADDRESS_PER_MINUTE", "0");
             }
             "email-sender" => {
                 command

@@ -123,7 +123,12 @@ fn environment(service: &str, database: &Database, topics: &Topics) -> Vec<(Stri
         ("RUST_LOG", "info".to_owned()),
     ];
     match service {
-        "api" => environment.push(("JWT_PRIVATE_KEY_FILE", stack("JWT_PRIVATE_KEY_FILE"))),
+        "api" => environment.extend([
+            ("JWT_PRIVATE_KEY_FILE", stack("JWT_PRIVATE_KEY_FILE")),
+            // One machine asks for everybody.
+            ("RATE_LIMIT_USER_PER_MINUTE", "0".to_owned()),
+            ("RATE_LIMIT_ADDRESS_PER_MINUTE", "0".to_owned()),
+        ]),
         "email-sender" => environment.extend([
             ("SMTP_HOST", stack("SMTP_HOST")),
             ("SMTP_PORT", stack("SMTP_PORT")),

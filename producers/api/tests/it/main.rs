@@ -8,11 +8,14 @@
 mod accounts;
 mod bad_input;
 mod changes;
+mod conventions;
 mod faults;
 mod fields;
 mod http;
 mod idempotency;
 mod isolation;
 mod outbox;
+mod rate_limit;
 mod server;
 mod tasks;
+mod wire;
