@@ -167,7 +167,9 @@ impl IfMatch {
                     .trim_start_matches("W/")
                     .strip_prefix('"')?
                     .strip_suffix('"')?;
-                versions.extend(opaque.parse::<i64>().ok().filter(|_| strong));
+                // What stands behind the version is not changed by changing the task.
+                let version = opaque.split('-').next().unwrap_or_default();
+                versions.extend(version.parse::<i64>().ok().filter(|_| strong));
             }
         }
         Some(if present {
@@ -401,7 +403,9 @@ mod tests {
         assert_eq!(if_match("*"), Some(IfMatch::Any));
         assert_eq!(if_match("\"3\""), Some(IfMatch::Versions(vec![3])));
         assert_eq!(if_match("\"3\", \"4\""), Some(IfMatch::Versions(vec![3, 4])));
+        assert_eq!(if_match("\"3-9f\""), Some(IfMatch::Versions(vec![3])));
         // Tags that we never gave match nothing.
+        assert_eq!(if_match("\"-3\""), Some(IfMatch::Versions(vec![])));
         assert_eq!(if_match("W/\"3\""), Some(IfMatch::Versions(vec![])));
         assert_eq!(if_match("\"abc\""), Some(IfMatch::Versions(vec![])));
         for text in ["3", "\"3", "", "\"3\","] {

@@ -13,10 +13,10 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use db::sweep::BITE;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -43,9 +43,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Pauses between two looks, which hold no connection meanwhile: from the time that a request takes to one that costs
 /// nothing.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(160));
-
-/// How many rows one statement of the sweep deletes at most.
-const BITE: u64 = 1000;
 
 /// Database work on a connection of the caller's.
 pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send + 'c>>;
@@ -351,25 +348,11 @@ async fn keep(
     Ok(())
 }
 
-/// Forgets what is older than `ttl`, every ten minutes until `shutdown`. Another replica may do the same at the same
-/// time.
-pub async fn sweep(pool: PgPool, ttl: Duration, shutdown: CancellationToken) {
-    loop {
-        let mut swept = BITE;
-        while swept == BITE && !shutdown.is_cancelled() {
-            swept = sweep_once(&pool, ttl).await.unwrap_or_else(|error| {
-                tracing::warn!(error = %error, "old idempotency keys stay for now");
-                0
-            });
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_mins(10)) => {}
-        }
-    }
-}
-
-async fn sweep_once(pool: &PgPool, ttl: Duration) -> Result<u64, sqlx::Error> {
+/// Forgets at most [`BITE`] answers that are older than `ttl`; says how many.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn sweep(pool: &PgPool, ttl: Duration) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "delete from api.idempotency_keys where (user_id, key) in (
              select user_id, key from api.idempotency_keys where created_at < now() - make_interval(secs => $1)

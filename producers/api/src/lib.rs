@@ -116,7 +116,9 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
     supervisor.spawn("idempotency-sweep", {
         let (pool, shutdown) = (pool.clone(), shutdown.clone());
         async move {
-            idempotency::sweep(pool, config.http.idempotency_key_ttl, shutdown).await;
+            let ttl = config.http.idempotency_key_ttl;
+            let forget = move |pool: PgPool| async move { idempotency::sweep(&pool, ttl).await };
+            db::sweep::hourly("idempotency keys", pool, shutdown, forget).await;
             Ok(())
         }
     });

@@ -1,10 +1,10 @@
 //! The description of the API (OpenAPI 3.1). What is particular to an operation stands at its handler; what follows from
 //! its shape (a body can be too large, an id unknown) is added here, so that no handler forgets it.
 
-use utoipa::{OpenApi, PartialSchema};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, Header, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{OpenApi, PartialSchema};
 
 use crate::problem::ProblemDocument;
 
@@ -137,9 +137,7 @@ fn make_conditional(get: &mut Operation) {
         .schema(Some(String::schema()))
         .example(Some("\"3\"".into()))
         .build();
-    get.parameters
-        .get_or_insert_default()
-        .push(RefOr::T(parameter));
+    get.parameters.get_or_insert_default().push(RefOr::T(parameter));
 }
 
 /// What is left of an answer for `Prefer: return=minimal`.
@@ -150,10 +148,9 @@ fn allow_no_body(operation: &mut Operation) {
     };
     let mut minimal = Response::new("It is done; no body was preferred");
     minimal.headers.clone_from(&done.headers);
-    minimal.headers.insert(
-        "Preference-Applied".to_owned(),
-        header("return=minimal").into(),
-    );
+    minimal
+        .headers
+        .insert("Preference-Applied".to_owned(), header("return=minimal").into());
     responses.insert("204".to_owned(), minimal.into());
 }
 
@@ -218,7 +215,9 @@ fn refusals_of(path: &str, operation: &Operation) -> Vec<u16> {
     if path.contains('{') {
         statuses.push(404);
     }
-    if takes_what(operation, |parameter| parameter.parameter_in == ParameterIn::Query) {
+    if takes_what(operation, |parameter| {
+        parameter.parameter_in == ParameterIn::Query
+    }) {
         statuses.push(400);
     }
     if takes(operation, "If-Match") {

@@ -21,12 +21,20 @@ impl Platform {
     /// # Panics
     /// When one does not get ready.
     pub async fn start() -> Self {
+        Self::of(&SERVICES).await
+    }
+
+    /// Starts these services only, and waits until they are ready.
+    ///
+    /// # Panics
+    /// When one does not get ready.
+    pub async fn of(services: &[&'static str]) -> Self {
         let database = Database::create().await;
         let topics = Topics::create().await;
         let logs = log_folder(database.name());
-        let mut services: Vec<Service> = SERVICES
-            .into_iter()
-            .map(|name| {
+        let mut services: Vec<Service> = services
+            .iter()
+            .map(|&name| {
                 Service::new(
                     name,
                     environment(name, &database, &topics),

@@ -377,8 +377,22 @@ impl Shown {
         Ok(Self { task, open })
     }
 
+    /// The version; with it, while the task waits for others, for which: that changes without a new version.
+    fn tag(&self) -> String {
+        let version = self.task.version;
+        match self
+            .open
+            .iter()
+            .map(|id| id.as_u64_pair().1)
+            .reduce(|all, id| all ^ id)
+        {
+            None => format!("\"{version}\""),
+            Some(open) => format!("\"{version}-{open:x}\""),
+        }
+    }
+
     fn answer(&self, status: StatusCode) -> Result<Answer, Problem> {
         let answer = Answer::json(status, &TaskView::new(&self.task, &self.open))?;
-        Ok(answer.with(header::ETAG, format!("\"{}\"", self.task.version)))
+        Ok(answer.with(header::ETAG, self.tag()))
     }
 }

@@ -144,3 +144,60 @@ async fn of_many_conditional_patches_at_once_one_wins() {
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 412, 412, 412, 412, 412, 412, 412, 412, 412]);
 }
+
+#[tokio::test]
+async fn two_clients_that_look_before_they_write_lose_nothing_of_each_other() {
+    const WRITES: usize = 25;
+    let server = Server::start().await;
+    let ada = server.person("ada@example.org").await;
+    let (path, _) = ada.task(&json!({"title": "t", "description": ""})).await;
+    // Each adds its letter to what it has seen, and looks again when the other one was faster.
+    let clients: Vec<_> = ["a", "b"]
+        .map(|letter| {
+            let (ada, path) = (ada.clone(), path.clone());
+            tokio::spawn(async move {
+                let mut written = Vec::new();
+                while written.len() < WRITES {
+                    let seen = ada.get(&path).await;
+                    let tag = seen.header(HeaderName::from_static("etag"));
+                    let text = format!(
+                        "{}{letter}",
+                        seen.json()["description"].as_str().unwrap_or_default()
+                    );
+                    let patch = ada.request(Method::PATCH, &path).header(IF_MATCH, tag);
+                    let answer = Answer::to(patch.json(&json!({"description": text}))).await;
+                    match answer.status {
+                        StatusCode::OK => written.push(answer.json()["version"].as_i64().unwrap()),
+                        _ => assert!(answer.problem(412, "stale-version").is_empty()),
+                    }
+                }
+                written
+            })
+        })
+        .into_iter()
+        .collect();
+    let mut versions = Vec::new();
+    for client in clients {
+        let written: Vec<i64> = client.await.unwrap();
+        assert!(written.is_sorted(), "{written:?}");
+        versions.extend(written);
+    }
+    // Each version was won by exactly one of them.
+    versions.sort_unstable();
+    assert_eq!(versions, (2..=51).collect::<Vec<i64>>());
+    let text = ada.get(&path).await.json()["description"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for letter in ["a", "b"] {
+        assert_eq!(text.matches(letter).count(), WRITES, "{text}");
+    }
+    // The events tell the same story, in its order.
+    let events = events(&server.database, ada.id).await;
+    for (event, version) in events.iter().zip(1..) {
+        assert_eq!(event.task.version, version);
+        let so_far = event.task.description.clone().unwrap_or_default();
+        assert!(text.starts_with(&so_far) && so_far.len() + 1 == usize::try_from(version).unwrap());
+    }
+    assert_eq!(events.len(), 51);
+}

@@ -7,7 +7,7 @@ use reqwest::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
     ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, ORIGIN, VARY,
+    CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, LOCATION, ORIGIN, VARY,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -71,6 +71,87 @@ async fn a_client_that_has_the_answer_is_told_so_and_gets_the_next_one() {
         assert_eq!(answer.status, StatusCode::OK);
         assert_ne!(answer.header(ETAG), old.header(ETAG));
         assert!(answer.text.contains("\"u\""), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_waits_for_another_is_another_answer_once_that_is_done() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.org").await;
+    let (first, task) = ada.task(&json!({"title": "first"})).await;
+    let (path, _) = ada
+        .task(&json!({"title": "second", "depends_on": [task["id"]]}))
+        .await;
+    let waiting = ada.get(&path).await;
+    assert!(
+        waiting.header(ETAG).starts_with("\"1-"),
+        "{}",
+        waiting.header(ETAG)
+    );
+    assert_eq!(
+        unless(&ada, Method::GET, &path, waiting.header(ETAG))
+            .await
+            .status,
+        StatusCode::NOT_MODIFIED
+    );
+    ada.send(Method::POST, &format!("{first}/complete")).await;
+    let free = unless(&ada, Method::GET, &path, waiting.header(ETAG)).await;
+    assert_eq!((free.status, free.header(ETAG)), (StatusCode::OK, "\"1\""));
+    assert_ne!(free.text, waiting.text);
+    // Nobody has changed the task itself: who saw it wait may.
+    let patch = ada
+        .request(Method::PATCH, &path)
+        .header(IF_MATCH, waiting.header(ETAG));
+    let patch = Answer::to(patch.json(&json!({"title": "now"}))).await;
+    assert_eq!((patch.status, patch.header(ETAG)), (StatusCode::OK, "\"2\""));
+}
+
+/// POSTs whose answers hold a secret, or that nobody is known to send: they are not kept.
+const WITHOUT_KEY: [&str; 2] = ["/api/auth/register", "/api/auth/login"];
+
+#[tokio::test]
+async fn every_post_takes_an_idempotency_key_unless_its_answer_is_a_secret() {
+    let server = Server::start().await;
+    let description = server.get("/openapi.json").await.json();
+    let mut posts = 0;
+    for (path, item) in description["paths"].as_object().unwrap() {
+        let Some(post) = item.get("post") else { continue };
+        posts += 1;
+        let parameters = post["parameters"].as_array().cloned().unwrap_or_default();
+        let takes_key = parameters
+            .iter()
+            .any(|parameter| parameter["name"] == "Idempotency-Key");
+        assert_eq!(takes_key, !WITHOUT_KEY.contains(&path.as_str()), "POST {path}");
+        for status in takes_key.then_some(["400", "409", "422"]).into_iter().flatten() {
+            assert!(post["responses"].get(status).is_some(), "POST {path}: {status}");
+        }
+    }
+    assert!(posts > 5, "{posts}");
+}
+
+#[tokio::test]
+async fn every_get_can_be_asked_for_what_is_new_and_every_answer_tells_of_limits() {
+    let server = Server::start().await;
+    let description = server.get("/openapi.json").await.json();
+    let resolve = |response: &Value| match response.get("$ref").and_then(Value::as_str) {
+        Some(reference) => description
+            .pointer(reference.trim_start_matches('#'))
+            .unwrap()
+            .clone(),
+        None => response.clone(),
+    };
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let responses = operation["responses"].as_object().unwrap();
+            if method == "get" {
+                assert!(responses.contains_key("304"), "{path}");
+                assert!(responses["200"]["headers"].get("ETag").is_some(), "{path}");
+            }
+            for (status, response) in responses {
+                let told = resolve(response)["headers"].get("RateLimit").is_some();
+                assert!(told || !path.starts_with("/api/"), "{method} {path} {status}");
+            }
+        }
     }
 }
 

@@ -322,8 +322,8 @@ async fn old_keys_are_forgotten_and_young_ones_are_not() {
     let ada = database.user("ada@example.org").await;
     sqlx::query(
         "insert into api.idempotency_keys (user_id, key, fingerprint, status, headers, body, created_at)
-         select $1, n::text, '', 200, '[]', '', now() - make_interval(hours => case when n <= 2500 then 25 else 23 end)
-         from generate_series(1, 2503) n",
+         select $1, n::text, '', 200, '[]', '', now() - make_interval(hours => case when n <= 12000 then 25 else 23 end)
+         from generate_series(1, 12003) n",
     )
     .bind(ada)
     .execute(database.admin())
