@@ -174,6 +174,19 @@ async fn a_request_in_flight_is_answered_after_the_stop_and_idle_connections_are
     server.stopped().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_waits_keeps_the_door_open_until_then() {
+    let stop = CancellationToken::new();
+    let closing = crate::shutdown::delayed(stop.clone(), Duration::from_secs(5));
+    let started = Instant::now();
+    stop.cancel();
+    assert!(!closing.is_cancelled());
+    closing.cancelled().await;
+    assert_eq!(started.elapsed().as_secs(), 5);
+    // Without a delay the door closes with the stop.
+    assert!(crate::shutdown::delayed(stop, Duration::ZERO).is_cancelled());
+}
+
 #[tokio::test]
 async fn a_request_that_never_ends_delays_the_stop_by_the_drain_limit_only() {
     let (router, entered, _release) = held_route();

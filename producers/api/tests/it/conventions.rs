@@ -1,6 +1,7 @@
 //! What holds for every resource alike.
 
 use std::io::Read;
+use std::time::Duration;
 
 use api::{HttpConfig, Origins};
 use reqwest::header::{
@@ -441,4 +442,42 @@ async fn a_trace_goes_on_in_the_events_that_a_request_causes() {
         assert_ne!(*event, parent, "the span is this request's");
     }
     assert_ne!(parents[3], parents[4]);
+}
+
+#[tokio::test]
+async fn on_a_stop_readiness_goes_first_then_the_door_closes() {
+    let database = Database::create().await;
+    let config = database.config("api");
+    let http = HttpConfig {
+        drain: Duration::from_secs(8),
+        ..unlimited()
+    };
+    let server = Server::with_http(database, config, http).await;
+    let ada = server.person("ada@example.org").await;
+    let (path, _) = ada.task(&json!({"title": "t"})).await;
+    server.stop.cancel();
+    support::eventually("no more should come", async || {
+        let answer = server.get("/readyz").await;
+        (answer.json()["status"] == "stopping").then_some(())
+    })
+    .await;
+    // Who comes all the same is served, on a connection of its own too.
+    assert_eq!(
+        reqwest::get(format!("http://{}/livez", server.address))
+            .await
+            .unwrap()
+            .status(),
+        StatusCode::OK
+    );
+    assert_eq!(
+        ada.patch(&path, &json!({"title": "u"})).await.status,
+        StatusCode::OK
+    );
+    support::eventually("nobody listens", async || {
+        tokio::net::TcpStream::connect(server.address)
+            .await
+            .err()
+            .map(|_| ())
+    })
+    .await;
 }

@@ -76,6 +76,68 @@ async fn a_request_that_is_sent_again_is_answered_again_and_done_once() {
 }
 
 #[tokio::test]
+async fn batches_and_restores_are_done_once_too() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.org").await;
+    // One of them is refused: it is part of the answer.
+    let batch = json!({"mode": "per_item", "tasks": [{"title": "a"}, {"title": ""}, {"title": "b"}]});
+    let made = post(&ada, "/api/tasks/batch", "batch", &batch).await;
+    assert_eq!(made.status, StatusCode::OK, "{}", made.text);
+    assert_replayed(&made, &post(&ada, "/api/tasks/batch", "batch", &batch).await);
+    let items = made.json()["items"].clone();
+    let ids = json!({"ids": [items[0]["task"]["id"], items[2]["task"]["id"]]});
+    let completed = post(&ada, "/api/tasks/batch/complete", "complete", &ids).await;
+    assert_replayed(
+        &completed,
+        &post(&ada, "/api/tasks/batch/complete", "complete", &ids).await,
+    );
+    let path = format!("/api/tasks/{}", ids["ids"][0].as_str().unwrap());
+    ada.send(Method::DELETE, &path).await;
+    let restored = send(&ada, &format!("{path}/restore"), "restore").await;
+    assert_eq!(restored.status, StatusCode::OK);
+    ada.send(Method::DELETE, &path).await;
+    assert_replayed(
+        &restored,
+        &send(&ada, &format!("{path}/restore"), "restore").await,
+    );
+    ada.get(&path).await.problem(404, "not-found");
+    // Made twice, completed twice, deleted twice, restored once.
+    assert_eq!(events(&server.database, ada.id).await.len(), 7);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_to_be_kept_is_refused_and_nothing_done() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.org").await;
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        let tasks: Vec<_> = (0..20)
+            .map(|_| json!({"title": format!("t{n}"), "description": "x".repeat(10_000)}))
+            .collect();
+        let made = ada
+            .post("/api/tasks/batch", &json!({"tasks": tasks}))
+            .await
+            .json();
+        ids.extend(
+            made["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|item| item["task"]["id"].clone()),
+        );
+    }
+    let body = json!({"ids": ids});
+    post(&ada, "/api/tasks/batch/complete", "k", &body)
+        .await
+        .problem(413, "body-too-large");
+    assert_eq!(events(&server.database, ada.id).await.len(), 120);
+    // Without a key there is nothing to keep.
+    let done = ada.post("/api/tasks/batch/complete", &body).await;
+    assert_eq!(done.status, StatusCode::OK);
+    assert_eq!(events(&server.database, ada.id).await.len(), 240);
+}
+
+#[tokio::test]
 async fn the_first_answer_is_given_again_whatever_has_become_of_the_task() {
     let server = Server::start().await;
     let ada = server.person("ada@example.org").await;

@@ -18,4 +18,5 @@ mod outbox;
 mod rate_limit;
 mod server;
 mod tasks;
+mod walkthrough;
 mod wire;

@@ -35,6 +35,8 @@ pub struct Server {
     pub database: Database,
     pub client: Client,
     pub tokens: Arc<Tokens>,
+    /// Asks the server to stop.
+    pub stop: CancellationToken,
     _stop: Arc<DropGuard>,
 }
 
@@ -75,6 +77,7 @@ impl Server {
             database,
             client: Client::new(),
             tokens: Arc::new(Tokens::new(tokens).unwrap()),
+            stop: shutdown.clone(),
             _stop: Arc::new(shutdown.drop_guard()),
         }
     }
