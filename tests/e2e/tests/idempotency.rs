@@ -29,21 +29,21 @@ async fn post(http: reqwest::Client, url: String, token: String, key: String) ->
             .header("idempotency-key", &key)
             .json(&json!({"title": "Ring once", "tags": [key]}));
         if let Ok(answer) = request.send().await {
-            let status = answer.status();
-            let header = |name: &str| {
-                answer
-                    .headers()
-                    .get(name)
-                    .map(|value| value.to_str().unwrap().to_owned())
-            };
-            let (location, retry_after) = (header("location"), header("retry-after"));
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            let location = headers.get("location").and_then(|path| path.to_str().ok());
             match (status, answer.text().await) {
                 (StatusCode::CREATED, Ok(body)) => {
-                    let location = location.expect("a task has a path");
+                    let location = location.unwrap_or_default().to_owned();
                     return (Answer { location, body }, tries);
                 }
+                // It broke off.
                 (StatusCode::CREATED, Err(_)) => {}
-                (StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE, _) => assert!(retry_after.is_some()),
+                (StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE, _) => {
+                    assert!(
+                        headers.contains_key("retry-after"),
+                        "{status} says when to come back"
+                    );
+                }
                 (status, body) => panic!("{status} {body:?}"),
             }
         }
