@@ -98,27 +98,27 @@ mod tests {
     fn a_valid_parent_is_taken_over_and_anything_else_is_not() {
         for (text, expected) in [
             (
-                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-b7496b7169203331-01",
                 Some((ID, 1)),
             ),
             (
-                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-b7496b7169203331-00",
                 Some((ID, 0)),
             ),
             (
-                "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03-more",
+                "cc-4bf92f3577b34da6a3ce929d0e0e4736-b7496b7169203331-03-more",
                 Some((ID, 1)),
             ),
             (
-                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-b7496b7169203331-01-more",
                 None,
             ),
-            ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None),
-            ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", None),
+            ("ff-4bf92f3577b34da6a3ce929d0e0e4736-b7496b7169203331-01", None),
+            ("00-00000000000000000000000000000000-b7496b7169203331-01", None),
             ("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", None),
-            ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", None),
-            ("00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01", None),
-            ("00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None),
+            ("00-4BF92F3577B34DA6A3CE929D0E0E4736-b7496b7169203331-01", None),
+            ("00-4bf92f3577b34da6a3ce929d0e0e473-b7496b7169203331-01", None),
+            ("00-+bf92f3577b34da6a3ce929d0e0e4736-b7496b7169203331-01", None),
             ("00", None),
             ("", None),
         ] {
@@ -128,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_spawned_belongs_to_the_trace_of_the_request() {
-        let parent = HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let parent = HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-b7496b7169203331-01");
         let mut headers = HeaderMap::from_iter([(TRACEPARENT.parse().unwrap(), parent.clone())]);
         let trace = Trace::of(&headers);
         let seen = trace.scope(async { tokio::spawn(carried(async { Trace::current() })).await.unwrap() });

@@ -409,7 +409,7 @@ async fn a_trace_goes_on_in_the_events_that_a_request_causes() {
     let server = Server::start().await;
     let ada = server.person("ada@example.org").await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let parent = format!("00-{trace}-b7496b7169203331-01");
     let create = async |key: Option<&str>, parent: Option<&str>| {
         let mut request = ada
             .request(Method::POST, "/api/tasks")

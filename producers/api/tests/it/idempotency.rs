@@ -46,7 +46,7 @@ async fn a_request_that_is_sent_again_is_answered_again_and_done_once() {
     let server = Server::start().await;
     let ada = server.person("ada@example.org").await;
     let recurring = json!({"title": "t", "due_at": "2027-02-01T08:00:00Z", "recurrence": "FREQ=DAILY"});
-    for (n, body) in [json!({"title": "Caf\u{e9} \u{1f4a1}"}), recurring]
+    for (n, body) in [json!({"title": "\u{e9}t\u{e9} \u{1f4a1}"}), recurring]
         .iter()
         .enumerate()
     {
