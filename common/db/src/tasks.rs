@@ -36,6 +36,9 @@ macro_rules! recordset {
     };
 }
 
+/// The columns that [`from_row`] reads.
+pub const COLUMNS: &str = columns!();
+
 /// A rule by which tasks recur.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Series {
@@ -49,7 +52,11 @@ pub struct Series {
     pub timezone: String,
 }
 
-fn from_row(row: &PgRow) -> Result<Task, sqlx::Error> {
+/// The task in a row of [`COLUMNS`].
+///
+/// # Errors
+/// When a column is missing or holds what it cannot.
+pub fn from_row(row: &PgRow) -> Result<Task, sqlx::Error> {
     let Json(reminders): Json<Vec<TaskReminder>> = row.try_get("reminders")?;
     let priority: &str = row.try_get("priority")?;
     Ok(Task {
@@ -153,32 +160,6 @@ pub async fn get(db: impl PgExecutor<'_>, user_id: Uuid, id: Uuid) -> Result<Opt
     .fetch_optional(db)
     .await?;
     row.as_ref().map(from_row).transpose()
-}
-
-/// A page of the person's tasks that are not deleted, newest first, those created before `before` only.
-///
-/// # Errors
-/// When the database does not answer or refuses.
-pub async fn list(
-    db: impl PgExecutor<'_>,
-    user_id: Uuid,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<Task>, sqlx::Error> {
-    // Ids are UUIDv7: their order is the order of creation, and the primary key serves it.
-    let rows = sqlx::query(concat!(
-        "select ",
-        columns!(),
-        " from tasks.tasks
-          where user_id = $1 and id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) and deleted_at is null
-          order by id desc limit $3"
-    ))
-    .bind(user_id)
-    .bind(before)
-    .bind(limit)
-    .fetch_all(db)
-    .await?;
-    rows.iter().map(from_row).collect()
 }
 
 /// The person's task of that id, deleted or not, locked until the transaction ends: what follows in it sees the newest

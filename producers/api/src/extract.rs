@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::{IntoParams, PartialSchema};
@@ -19,7 +17,7 @@ use crate::App;
 use crate::answer::Answer;
 use crate::idempotency::BodyDigest;
 use crate::input::{self, read};
-use crate::problem::{Flaw, FlawPlace, Kind, Problem};
+use crate::problem::{Kind, Problem};
 use crate::token::Bearer;
 
 /// Largest body that is read. The longest task there can be, with every character escaped, is a quarter of it.
@@ -275,89 +273,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Prefer {
     }
 }
 
-const DEFAULT_PAGE: u8 = 50;
-const MAX_PAGE: u8 = 100;
-
-/// Which page of a list is asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Page {
-    /// Most items that it may have.
-    pub limit: usize,
-    /// The last item of the page before.
-    pub after: Option<Uuid>,
-}
-
-/// The description of [`Page`].
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is read parameter by parameter")]
-pub struct PageParameters {
-    /// Most items of the page.
-    #[param(minimum = 1, maximum = 100, default = 50)]
-    limit: Option<u8>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Page {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let detail = "See errors: each names a query parameter and says what is wrong with it.";
-        let refused = |flaws| Problem::new(Kind::InvalidQuery, detail).with_flaws(flaws);
-        let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri) else {
-            return Err(refused(Vec::new()));
-        };
-        let (mut limit, mut after, mut flaws) = (None, None, Vec::new());
-        for (name, value) in pairs {
-            let flaw = match name.as_str() {
-                "limit" | "cursor"
-                    if (name == "limit" && limit.is_some()) || (name == "cursor" && after.is_some()) =>
-                {
-                    Some("is given twice")
-                }
-                "limit" => {
-                    limit = value
-                        .parse::<u8>()
-                        .ok()
-                        .filter(|limit| (1..=MAX_PAGE).contains(limit));
-                    limit.is_none().then_some("must be a number from 1 to 100")
-                }
-                "cursor" => {
-                    after = parse_cursor(&value);
-                    after
-                        .is_none()
-                        .then_some("is not the next_cursor of a page before")
-                }
-                _ => Some("is not a parameter of this request"),
-            };
-            let place = FlawPlace::Parameter(name.chars().take(100).collect());
-            flaws.extend(flaw.map(|detail| Flaw {
-                place,
-                detail: detail.into(),
-            }));
-        }
-        if flaws.is_empty() {
-            Ok(Self {
-                limit: limit.unwrap_or(DEFAULT_PAGE).into(),
-                after,
-            })
-        } else {
-            flaws.truncate(MAX_PAGE.into());
-            Err(refused(flaws))
-        }
-    }
-}
-
-/// The cursor behind which the next page starts. Opaque to clients, so that its content may change.
-pub fn cursor(last: Uuid) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(last)
-}
-
-fn parse_cursor(text: &str) -> Option<Uuid> {
-    Uuid::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -442,15 +357,6 @@ mod tests {
             &["wait=10; return=minimal"],
         ] {
             assert_eq!(prefer(texts), Prefer::Representation, "{texts:?}");
-        }
-    }
-
-    #[test]
-    fn a_cursor_comes_back_as_it_was_given() {
-        let id = Uuid::now_v7();
-        assert_eq!(parse_cursor(&cursor(id)), Some(id));
-        for text in ["", "x", "AAAA", "not base64!"] {
-            assert_eq!(parse_cursor(text), None, "{text}");
         }
     }
 }

@@ -4,7 +4,9 @@ mod accounts;
 mod answer;
 mod client_address;
 mod config;
+mod cursor;
 mod extract;
+mod find;
 mod idempotency;
 mod input;
 mod metrics;
@@ -12,6 +14,7 @@ mod middleware;
 mod openapi;
 mod passwords;
 mod problem;
+mod query;
 mod rate_limit;
 mod routes;
 mod tasks;
@@ -37,6 +40,7 @@ use tracing::Instrument;
 pub use config::{Config, HttpConfig, Origins};
 pub use token::{Bearer, KeyError, SigningKey, TokenConfig, Tokens};
 
+use cursor::Cursors;
 use passwords::Passwords;
 use problem::{Kind, Problem};
 use rate_limit::Limits;
@@ -48,6 +52,7 @@ struct App {
     tokens: Arc<Tokens>,
     passwords: Passwords,
     limits: Arc<Limits>,
+    cursors: Arc<Cursors>,
 }
 
 impl App {
@@ -84,6 +89,7 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
     let pool = config.database.pool()?;
     let app = App {
         pool: pool.clone(),
+        cursors: Arc::new(Cursors::new(&config.tokens.key)?),
         tokens: Arc::new(Tokens::new(config.tokens)?),
         passwords: Passwords::new(config.password_hash_concurrency),
         limits: Arc::new(Limits::new(&config.http)),

@@ -53,6 +53,17 @@ impl SigningKey {
             key_id,
         })
     }
+
+    /// A secret for another purpose, the same wherever this key is: a signature of the purpose. Ed25519 makes the same one
+    /// each time (RFC 8032), nobody makes it without the key, and no token's signature is of such a text.
+    ///
+    /// # Errors
+    /// When the key cannot sign, which reading it has ruled out.
+    pub fn secret(&self, purpose: &str) -> Result<Vec<u8>, jsonwebtoken::errors::Error> {
+        let purpose = format!("carillon: {purpose}");
+        jsonwebtoken::crypto::sign(purpose.as_bytes(), &self.encoding, Algorithm::EdDSA)
+            .map(String::into_bytes)
+    }
 }
 
 // Not derived: the key is a secret.

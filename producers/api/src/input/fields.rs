@@ -20,12 +20,13 @@ pub struct Problems {
 impl Problems {
     /// Adds one more.
     pub fn add(&mut self, pointer: impl fmt::Display, detail: impl Into<Cow<'static, str>>) {
+        self.add_at(|| FlawPlace::Pointer(pointer.to_string()), detail.into());
+    }
+
+    fn add_at(&mut self, place: impl FnOnce() -> FlawPlace, detail: Cow<'static, str>) {
         if self.flaws.len() < MAX_FLAWS {
-            let place = FlawPlace::Pointer(pointer.to_string());
-            self.flaws.push(Flaw {
-                place,
-                detail: detail.into(),
-            });
+            let place = place();
+            self.flaws.push(Flaw { place, detail });
         }
     }
 
@@ -46,20 +47,26 @@ impl Problems {
     /// # Errors
     /// Everything that was wrong.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Problem> {
+        let detail = "See errors: each names a field by its JSON pointer and says what is wrong with it.";
+        self.finish_as(value, Kind::InvalidFields, detail)
+    }
+
+    /// The same for what is no body.
+    ///
+    /// # Errors
+    /// Everything that was wrong.
+    pub fn finish_as<T>(self, value: Option<T>, kind: Kind, detail: &'static str) -> Result<T, Problem> {
         match value {
             Some(value) if self.flaws.is_empty() => Ok(value),
-            _ => {
-                let detail =
-                    "See errors: each names a field by its JSON pointer and says what is wrong with it.";
-                Err(Problem::new(Kind::InvalidFields, detail).with_flaws(self.flaws))
-            }
+            _ => Err(Problem::new(kind, detail).with_flaws(self.flaws)),
         }
     }
 }
 
-/// A JSON pointer (RFC 6901) that costs nothing until it is shown.
+/// A JSON pointer (RFC 6901) that costs nothing until it is shown, or the name of a query parameter.
 #[derive(Debug, Clone, Copy)]
 enum Pointer<'a> {
+    Parameter(&'a str),
     Root,
     Member(&'a Pointer<'a>, &'a str),
     Item(&'a Pointer<'a>, usize),
@@ -68,6 +75,7 @@ enum Pointer<'a> {
 impl fmt::Display for Pointer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Parameter(name) => f.write_str(name),
             Self::Root => Ok(()),
             Self::Member(parent, name) => {
                 write!(f, "{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
@@ -89,6 +97,14 @@ impl<'p> Place<'p> {
     pub fn root(problems: &'p mut Problems) -> Self {
         Self {
             pointer: Pointer::Root,
+            problems,
+        }
+    }
+
+    /// A parameter of the query.
+    pub fn parameter(name: &'p str, problems: &'p mut Problems) -> Self {
+        Self {
+            pointer: Pointer::Parameter(name),
             problems,
         }
     }
@@ -119,7 +135,11 @@ impl<'p> Place<'p> {
 
     /// Writes down what is wrong with the value.
     pub fn refuse<T>(&mut self, detail: impl Into<Cow<'static, str>>) -> Option<T> {
-        self.problems.add(self.pointer, detail);
+        let place = || match self.pointer {
+            Pointer::Parameter(name) => FlawPlace::Parameter(name.to_owned()),
+            pointer => FlawPlace::Pointer(pointer.to_string()),
+        };
+        self.problems.add_at(place, detail.into());
         None
     }
 }

@@ -3,6 +3,8 @@
 mod auth;
 mod batch;
 pub mod description;
+mod find;
+mod tags;
 mod tasks;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -15,4 +17,6 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(auth::router())
         .merge(tasks::router())
         .merge(batch::router())
+        .merge(find::router())
+        .merge(tags::router())
 }

@@ -6,16 +6,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use db::tasks::DependencyFlaw;
 use schemas::{Encoded, Task, Timestamp};
-use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor};
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::App;
 use crate::answer::Answer;
-use crate::extract::{self, CurrentUser, IfMatch, JsonObject, Page, PageParameters, Prefer, TaskId};
+use crate::extract::{CurrentUser, IfMatch, JsonObject, Prefer, TaskId};
 use crate::idempotency::{IdempotencyKey, Work};
 use crate::input::Problems;
 use crate::metrics::TASKS_CREATED;
@@ -27,7 +25,7 @@ use crate::tasks::{self, Change, TaskInput};
 /// `/api/tasks…`
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(create, list))
+        .routes(routes!(create))
         .routes(routes!(read, update, delete))
         .routes(routes!(complete))
         .routes(routes!(reopen))
@@ -96,47 +94,6 @@ async fn insert(
 #[derive(Debug, thiserror::Error)]
 #[error("a new series already has its first occurrence")]
 struct OccurrenceExists;
-
-/// A page of tasks.
-#[derive(Debug, Serialize, ToSchema)]
-struct TaskPage<'a> {
-    items: Vec<TaskView<'a>>,
-    /// Where the next page starts; null on the last one.
-    next_cursor: Option<String>,
-}
-
-/// List tasks
-///
-/// Newest first.
-#[utoipa::path(
-    get, path = "/api/tasks", tag = "Tasks", security(("bearer" = ["tasks:read"])),
-    params(PageParameters),
-    responses((status = 200, description = "A page of tasks", body = TaskPage)),
-)]
-async fn list(
-    State(app): State<App>,
-    CurrentUser(user): CurrentUser,
-    page: Page,
-) -> Result<Response, Problem> {
-    // One more than asked for tells whether there is a next page.
-    let rows = i64::try_from(page.limit + 1).unwrap_or(i64::MAX);
-    let (mut found, open) = app
-        .database(async move |pool| {
-            let found = db::tasks::list(&pool, user.user_id, page.after, rows).await?;
-            let wanted: Vec<Uuid> = found.iter().flat_map(|task| task.depends_on.clone()).collect();
-            let open = db::tasks::open_among(&pool, user.user_id, &wanted).await?;
-            Ok((found, open))
-        })
-        .await?;
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let next_cursor = found.last().filter(|_| more).map(|task| extract::cursor(task.id));
-    Ok(Json(TaskPage {
-        items: found.iter().map(|task| TaskView::new(task, &open)).collect(),
-        next_cursor,
-    })
-    .into_response())
-}
 
 /// Get a task
 #[utoipa::path(
