@@ -188,6 +188,94 @@ pub async fn lock_many(tx: &mut PgConnection, user_id: Uuid, ids: &[Uuid]) -> Re
     rows.iter().map(from_row).collect()
 }
 
+/// The person's tasks with that tag that are not deleted, locked, in the order of their ids: the first `limit` of those
+/// behind `after`.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn lock_tagged(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    tag: &str,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Task>, sqlx::Error> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.tasks
+          where user_id = $1 and tags @> array[$2::text] and deleted_at is null and id > $3
+          order by id limit $4 for update"
+    ))
+    .bind(user_id)
+    .bind(tag)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// A tag, and how many tasks have it that are not deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagCount {
+    /// The tag.
+    pub tag: String,
+    /// All of them.
+    pub tasks: i64,
+    /// Those that are not completed.
+    pub open: i64,
+}
+
+/// The person's tags by name, the first `limit` of those behind `after`.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn tags(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Vec<TagCount>, sqlx::Error> {
+    let rows = sqlx::query(
+        "select tag, count(*) as tasks, count(*) filter (where completed_at is null) as open
+         from tasks.tasks, unnest(tags) tag
+         where user_id = $1 and deleted_at is null and ($2::text is null or tag collate search.titles > $2)
+         group by tag order by tag collate search.titles limit $3",
+    )
+    .bind(user_id)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(tag_from_row).collect()
+}
+
+/// The person's tag of that name, if a task has it.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn tag(db: impl PgExecutor<'_>, user_id: Uuid, tag: &str) -> Result<Option<TagCount>, sqlx::Error> {
+    let row = sqlx::query(
+        "select $2::text as tag, count(*) as tasks, count(*) filter (where completed_at is null) as open
+         from tasks.tasks where user_id = $1 and tags @> array[$2::text] and deleted_at is null
+         having count(*) > 0",
+    )
+    .bind(user_id)
+    .bind(tag)
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(tag_from_row).transpose()
+}
+
+fn tag_from_row(row: &PgRow) -> Result<TagCount, sqlx::Error> {
+    Ok(TagCount {
+        tag: row.try_get("tag")?,
+        tasks: row.try_get("tasks")?,
+        open: row.try_get("open")?,
+    })
+}
+
 /// Which of those ids are tasks of the person, neither completed nor deleted: what blocks a task that depends on them.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ use crate::problem::ProblemDocument;
     tags(
         (name = "Accounts", description = "Getting an account and tokens"),
         (name = "Tasks", description = "A person's tasks"),
+        (name = "Tags", description = "What a person's tasks are tagged with"),
     ),
 )]
 struct Description;

@@ -39,6 +39,8 @@ pub enum Kind {
     EmailTaken,
     /// A request with the same key is under way.
     IdempotencyKeyInUse,
+    /// The person has a tag of that name.
+    TagExists,
     /// `If-Match` names another version.
     StaleVersion,
     /// The body is too large.
@@ -64,7 +66,7 @@ pub enum Kind {
 impl Kind {
     /// Every kind, in the order of the README.
     #[cfg(test)]
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::MalformedJson,
         Self::InvalidQuery,
         Self::InvalidHeader,
@@ -76,6 +78,7 @@ impl Kind {
         Self::RequestTimeout,
         Self::EmailTaken,
         Self::IdempotencyKeyInUse,
+        Self::TagExists,
         Self::StaleVersion,
         Self::BodyTooLarge,
         Self::UriTooLong,
@@ -133,6 +136,11 @@ impl Kind {
                 StatusCode::CONFLICT,
                 "idempotency-key-in-use",
                 "A request with this key is under way",
+            ),
+            Self::TagExists => (
+                StatusCode::CONFLICT,
+                "tag-exists",
+                "There is a tag of this name already",
             ),
             Self::StaleVersion => (
                 StatusCode::PRECONDITION_FAILED,

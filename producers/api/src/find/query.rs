@@ -15,6 +15,7 @@ use crate::cursor::{Cursors, List};
 use crate::input::{Place, read};
 use crate::problem::Problem;
 use crate::query::Parameters;
+use crate::tasks::{MAX_TAG_CHARS, MAX_TAGS};
 use crate::token::Bearer;
 
 /// How many items a page has when nothing is said.
@@ -23,9 +24,6 @@ pub const DEFAULT_LIMIT: u8 = 50;
 pub const MAX_LIMIT: u8 = 100;
 /// Longest text that is searched for.
 const MAX_QUESTION_CHARS: usize = 500;
-/// Most tags that one request names; a task has no more.
-const MAX_TAGS: usize = 20;
-const MAX_TAG_CHARS: usize = 50;
 
 /// A page of tasks that is asked for.
 #[derive(Debug)]
@@ -172,10 +170,10 @@ impl Find {
             Some(_) => Sort::BEST_FIRST,
             None => Sort::NEWEST_FIRST,
         });
-        let limit = parameters.one("limit", limit).unwrap_or(DEFAULT_LIMIT);
+        let limit = parameters.one("limit", read_limit).unwrap_or(DEFAULT_LIMIT);
         let query = serde_json::to_string(&(&filter, sort)).map_err(Problem::internal)?;
         let list = list(user.user_id, &query);
-        let after = parameters.one("cursor", |place, value| cursor(place, value, cursors, list));
+        let after = parameters.one("cursor", |place, value| read_cursor(place, value, cursors, list));
         let total = parameters.one("total", boolean).unwrap_or(false);
         parameters.finish()?;
         Ok(Self {
@@ -271,7 +269,7 @@ fn text(value: Value) -> String {
 }
 
 /// How many items a page may have.
-pub fn limit(place: &mut Place<'_>, value: Value) -> Option<u8> {
+pub fn read_limit(place: &mut Place<'_>, value: Value) -> Option<u8> {
     let limit = text(value).parse().ok();
     match limit.filter(|limit| (1..=MAX_LIMIT).contains(limit)) {
         Some(limit) => Some(limit),
@@ -280,7 +278,7 @@ pub fn limit(place: &mut Place<'_>, value: Value) -> Option<u8> {
 }
 
 /// Where a page starts.
-pub fn cursor<P: serde::de::DeserializeOwned>(
+pub fn read_cursor<P: serde::de::DeserializeOwned>(
     place: &mut Place<'_>,
     value: Value,
     cursors: &Cursors,

@@ -11,6 +11,7 @@ use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder, Row};
 use super::position::{Key, Position};
 use super::query::{Due, Find, SortBy, Status};
 use super::question::Question;
+use crate::tasks::KEPT_AFTER_DELETION;
 
 /// Who has at most so many tasks has each of them looked at for their words: sooner done than asking the index, which first
 /// gathers everybody's words that begin with the last one.
@@ -21,9 +22,6 @@ const SIMILAR_AMONG: i64 = 5000;
 
 /// From where on titles are similar, in thousandths: "recieve" is so similar to "receive".
 const SIMILAR_FROM: i32 = 350;
-
-/// How long deleted tasks are kept, and found.
-const DELETED_KEPT: TimeDelta = TimeDelta::days(30);
 
 /// A whole day begins somewhere on Earth within so much of where it begins elsewhere.
 const DAYS_DIFFER_BY: TimeDelta = TimeDelta::hours(26);
@@ -336,7 +334,7 @@ impl Page<'_> {
         sql.push(" where user_id = ").push_bind(self.find.user_id);
         if filter.deleted {
             sql.push(" and deleted_at > ")
-                .push_bind(self.read_at - DELETED_KEPT);
+                .push_bind(self.read_at - KEPT_AFTER_DELETION);
         } else {
             sql.push(" and deleted_at is null");
         }

@@ -1,7 +1,263 @@
-//! A person's tags.
-use crate::App;
+//! A person's tags. A tag is a word on tasks and nothing for itself: it exists while a task has it.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use db::tasks::TagCount;
+use schemas::{Encoded, Task};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sqlx::PgPool;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::App;
+use crate::cursor::{Cursors, List};
+use crate::extract::{CurrentUser, JsonObject};
+use crate::find::{DEFAULT_LIMIT, read_cursor, read_limit};
+use crate::input::{Fields, Place, Problems, read};
+use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::query::Parameters;
+use crate::tasks::{self, MAX_TAG_CHARS};
+use crate::token::Bearer;
+
+/// How many tasks are read, changed and written at a time. All of it is one transaction; this bounds what is in memory.
+const BITE: i64 = 500;
+
 /// `/api/tags…`
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(rename, delete))
+}
+
+/// A tag.
+#[derive(Debug, Serialize, ToSchema)]
+struct Tag<'a> {
+    /// As it stands on the tasks.
+    name: &'a str,
+    /// How many tasks have it; deleted ones do not count.
+    #[schema(minimum = 1)]
+    count: i64,
+    /// How many of them are open.
+    #[schema(minimum = 0)]
+    open_count: i64,
+}
+
+impl<'a> From<&'a TagCount> for Tag<'a> {
+    fn from(tag: &'a TagCount) -> Self {
+        Self {
+            name: &tag.tag,
+            count: tag.tasks,
+            open_count: tag.open,
+        }
+    }
+}
+
+/// A page of tags.
+#[derive(Debug, Serialize, ToSchema)]
+struct TagPage<'a> {
+    items: Vec<Tag<'a>>,
+    /// Where the next page starts; null on the last one.
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// What is read by [`Page::read`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a description of what is read parameter by parameter")]
+struct PageParameters {
+    /// Most items of the page.
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    limit: Option<u8>,
+    /// `next_cursor` of the page before.
+    #[param(max_length = 2000)]
+    cursor: Option<String>,
+}
+
+struct Page {
+    limit: usize,
+    after: Option<String>,
+}
+
+impl Page {
+    fn read(uri: &Uri, user: &Bearer, cursors: &Cursors) -> Result<Self, Problem> {
+        let mut parameters = Parameters::of(uri)?;
+        let limit = parameters.one("limit", read_limit).unwrap_or(DEFAULT_LIMIT);
+        let after = parameters.one("cursor", |place, value| {
+            read_cursor(place, value, cursors, tag_list(user.user_id))
+        });
+        parameters.finish()?;
+        Ok(Self {
+            limit: limit.into(),
+            after,
+        })
+    }
+}
+
+fn tag_list(user_id: Uuid) -> List<'static> {
+    List {
+        resource: "tags",
+        user_id,
+        query: "",
+    }
+}
+
+/// List tags
+///
+/// Those of tasks that are not deleted, by name.
+#[utoipa::path(
+    get, path = "/api/tags", tag = "Tags", security(("bearer" = ["tasks:read"])),
+    params(PageParameters),
+    responses((status = 200, description = "A page of tags", body = TagPage)),
+)]
+async fn list(State(app): State<App>, CurrentUser(user): CurrentUser, uri: Uri) -> Result<Response, Problem> {
+    let page = Page::read(&uri, &user, &app.cursors)?;
+    // One more than asked for tells whether there is a next page.
+    let wanted = i64::try_from(page.limit + 1).unwrap_or(i64::MAX);
+    let mut found = app
+        .database(async move |pool| {
+            Ok(db::tasks::tags(&pool, user.user_id, page.after.as_deref(), wanted).await?)
+        })
+        .await?;
+    let more = found.len() > page.limit;
+    found.truncate(page.limit);
+    let last = found.last().filter(|_| more);
+    let next_cursor = last.map(|last| app.cursors.seal(tag_list(user.user_id), &last.tag));
+    Ok(Json(TagPage {
+        items: found.iter().map(Tag::from).collect(),
+        next_cursor: next_cursor.transpose()?,
+    })
+    .into_response())
+}
+
+/// A new name for a tag.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "a description of what is read field by field")]
+struct TagPatch {
+    /// What it is to be called.
+    #[schema(min_length = 1, max_length = 50, example = "household")]
+    name: String,
+    /// Whether it may become one with the tag that has that name.
+    #[schema(default = false)]
+    merge: Option<bool>,
+}
+
+/// Rename or merge a tag
+///
+/// Every task that has the tag, completed ones too, gets the new name instead, its next version and an event, all in one
+/// transaction. If there is a tag of the new name already, `merge` makes one of the two.
+#[utoipa::path(
+    patch, path = "/api/tags/{name}", tag = "Tags", security(("bearer" = ["tasks:write"])),
+    params(("name" = String, Path, description = "The tag", min_length = 1, max_length = 50, example = "home")),
+    request_body(content((TagPatch = "application/merge-patch+json"), (TagPatch = "application/json"))),
+    responses(
+        (status = 200, description = "The tag as it is then", body = Tag),
+        (status = 409, description = "There is a tag of this name already", body = ProblemDocument,
+            content_type = "application/problem+json"),
+    ),
+)]
+async fn rename(
+    State(app): State<App>,
+    CurrentUser(user): CurrentUser,
+    tag: Result<Path<String>, PathRejection>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Problem> {
+    let (name, merge) = read_patch(body)?;
+    let tag = tag_name(tag)?;
+    let found = app
+        .database(async move |pool| {
+            let count = async |tag: &str| db::tasks::tag(&pool, user.user_id, tag).await;
+            let current = count(&tag).await?.ok_or_else(no_such_tag)?;
+            if name == tag {
+                return Ok(current);
+            }
+            if !merge && count(&name).await?.is_some() {
+                let detail = "Send \"merge\": true to make one tag of both.";
+                return Err(Problem::new(Kind::TagExists, detail));
+            }
+            retag(&pool, user.user_id, &tag, Some(&name)).await?;
+            count(&name).await?.ok_or_else(no_such_tag)
+        })
+        .await?;
+    Ok(Json(Tag::from(&found)).into_response())
+}
+
+/// Delete a tag
+///
+/// Takes it away from every task, as renaming does.
+#[utoipa::path(
+    delete, path = "/api/tags/{name}", tag = "Tags", security(("bearer" = ["tasks:write"])),
+    params(("name" = String, Path, description = "The tag", min_length = 1, max_length = 50, example = "home")),
+    responses((status = 204, description = "No task has it")),
+)]
+async fn delete(
+    State(app): State<App>,
+    CurrentUser(user): CurrentUser,
+    tag: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let tag = tag_name(tag)?;
+    app.database(async move |pool| retag(&pool, user.user_id, &tag, None).await)
+        .await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The tag that a path names. What no tag can be called is the name of none.
+fn tag_name(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+    let Ok(Path(name)) = path else {
+        return Err(no_such_tag());
+    };
+    let mut problems = Problems::default();
+    let name = read::line(&mut Place::root(&mut problems), name.into(), MAX_TAG_CHARS);
+    name.ok_or_else(no_such_tag)
+}
+
+fn no_such_tag() -> Problem {
+    Problem::new(Kind::NotFound, "No task of yours has this tag.")
+}
+
+fn read_patch(body: Map<String, Value>) -> Result<(String, bool), Problem> {
+    let mut problems = Problems::default();
+    let mut fields = Fields::new(body, Place::root(&mut problems));
+    let name = fields.required("name", |place, value| read::line(place, value, MAX_TAG_CHARS));
+    let merge = fields.take("merge", |place, value| match value {
+        Value::Bool(merge) => Some(merge),
+        _ => place.refuse("must be true or false"),
+    });
+    fields.finish();
+    problems.finish(name.map(|name| (name, merge.value().unwrap_or(false))))
+}
+
+/// Calls a tag by another name on every task that has it, or takes it away: each task under its lock, in the order of ids,
+/// with its next version and its event, all in one transaction.
+async fn retag(pool: &PgPool, user_id: Uuid, tag: &str, name: Option<&str>) -> Result<(), Problem> {
+    let mut tx = pool.begin().await?;
+    let mut after = Uuid::nil();
+    loop {
+        let found = db::tasks::lock_tagged(&mut tx, user_id, tag, after, BITE).await?;
+        let Some(last) = found.last().map(|task| task.id) else {
+            break;
+        };
+        after = last;
+        let now = schemas::now();
+        let mut changed: Vec<Task> = Vec::with_capacity(found.len());
+        let mut events: Vec<Encoded> = Vec::with_capacity(found.len());
+        for task in &found {
+            let change = tasks::retag(task, tag, name, now);
+            events.push(change.event(user_id)?);
+            changed.push(change.task);
+        }
+        db::tasks::update(&mut tx, user_id, &changed, &events).await?;
+    }
+    if after.is_nil() {
+        return Err(no_such_tag());
+    }
+    tx.commit().await?;
+    Ok(())
 }

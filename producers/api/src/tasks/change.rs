@@ -150,6 +150,23 @@ pub fn restore(current: &Task, now: Timestamp) -> Option<Change> {
     })
 }
 
+/// Calls a tag by another name, which the task may have already, or takes it away.
+pub fn retag(current: &Task, tag: &str, name: Option<&str>, now: Timestamp) -> Change {
+    let mut task = next_version(current.clone(), now);
+    let has_it = name.is_some_and(|name| current.tags.iter().any(|other| other == name));
+    task.tags = match name.filter(|_| !has_it) {
+        Some(name) => {
+            let rename = |other: String| if other == tag { name.to_owned() } else { other };
+            task.tags.into_iter().map(rename).collect()
+        }
+        None => task.tags.into_iter().filter(|other| other != tag).collect(),
+    };
+    Change {
+        fields: differences(current, &task),
+        ..Change::new(TaskEventKind::Updated, task)
+    }
+}
+
 /// The clock of this machine may be behind that of the one that wrote the version before: times of a task only grow.
 fn next_version(task: Task, now: Timestamp) -> Task {
     let updated_at = now.max(task.updated_at + TimeDelta::microseconds(1));

@@ -14,8 +14,10 @@ use crate::problem::Problem;
 
 const MAX_TITLE_CHARS: usize = 500;
 const MAX_DESCRIPTION_CHARS: usize = 10_000;
-const MAX_TAGS: usize = 20;
-const MAX_TAG_CHARS: usize = 50;
+/// Most tags of a task.
+pub const MAX_TAGS: usize = 20;
+/// Longest tag.
+pub const MAX_TAG_CHARS: usize = 50;
 const MAX_REMINDERS: usize = 20;
 const MAX_DEPENDENCIES: usize = 20;
 

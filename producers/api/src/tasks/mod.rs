@@ -7,8 +7,8 @@ mod input;
 mod merge;
 pub mod view;
 
-pub use change::{Change, KEPT_AFTER_DELETION, complete, create, delete, patch, reopen, restore};
-pub use input::TaskInput;
+pub use change::{Change, KEPT_AFTER_DELETION, complete, create, delete, patch, reopen, restore, retag};
+pub use input::{MAX_TAG_CHARS, MAX_TAGS, TaskInput};
 
 #[cfg(test)]
 mod tests;
