@@ -42,7 +42,7 @@ pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
     let (database, topics) = (Database::create().await, Topics::named("bench-api."));
     let mut api = Service::start("api", &database, &topics)?;
     api.ready().await?;
-    let people = register(&api).await?;
+    let people = register(&api, PEOPLE).await?;
     let pgbench = Pgbench::like_the_api(&api, &people, &database).await?;
     let wrk = Wrk::new(&api, &people)?;
     // Connections are opened, statements prepared, caches filled.
@@ -88,14 +88,17 @@ pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
 }
 
 /// A person with an account.
-struct Person {
-    id: String,
-    token: String,
+pub struct Person {
+    /// Whose tasks.
+    pub id: String,
+    /// An access token.
+    pub token: String,
 }
 
-async fn register(api: &Service) -> anyhow::Result<Vec<Person>> {
+/// So many people with accounts.
+pub async fn register(api: &Service, people: usize) -> anyhow::Result<Vec<Person>> {
     let http = reqwest::Client::new();
-    futures::stream::iter(0..PEOPLE)
+    futures::stream::iter(0..people)
         .map(|n| register_one(&http, api, n))
         .buffer_unordered(REGISTERING)
         .try_collect()
@@ -150,36 +153,56 @@ async fn check(api: &Service) -> anyhow::Result<()> {
 }
 
 /// wrk: of the HTTP clients at hand the one that takes the least of the CPU that it shares with the API and Postgres.
-struct Wrk {
+pub struct Wrk {
     url: String,
     script: std::path::PathBuf,
 }
 
 /// What one run of it gave.
-struct Run {
+pub struct Run {
     requests: f64,
     rate: f64,
-    p50_ms: f64,
-    p99_ms: f64,
+    /// Half are shorter.
+    pub p50_ms: f64,
+    /// One in a hundred is longer.
+    pub p99_ms: f64,
 }
 
 impl Wrk {
     fn new(api: &Service, people: &[Person]) -> anyhow::Result<Self> {
-        let tokens: Vec<String> = people
-            .iter()
-            .map(|person| format!("{:?}", person.token))
-            .collect();
+        let body = request();
+        let request = |person: &Person| {
+            let token = &person.token;
+            format!(
+                r#"wrk.format("POST", "/api/tasks", {{ ["Authorization"] = "Bearer {token}", ["Content-Type"] = "application/json" }}, [==[{body}]==])"#
+            )
+        };
+        Self::sending(api, "create", people.iter().map(request))
+    }
+
+    /// Sends GETs of people for paths.
+    pub fn getting<'a>(
+        api: &Service,
+        name: &str,
+        requests: impl Iterator<Item = (&'a Person, &'a str)>,
+    ) -> anyhow::Result<Self> {
+        let request = |(person, path): (&Person, &str)| {
+            let token = &person.token;
+            format!(r#"wrk.format("GET", "{path}", {{ ["Authorization"] = "Bearer {token}" }})"#)
+        };
+        Self::sending(api, name, requests.map(request))
+    }
+
+    fn sending(api: &Service, name: &str, requests: impl Iterator<Item = String>) -> anyhow::Result<Self> {
+        let requests: Vec<String> = requests.collect();
         // Requests are made once, so that each costs wrk a table look-up.
         let script = format!(
             r#"
-local tokens = {{ {tokens} }}
-local body = [==[{body}]==]
 local requests = {{}}
 init = function()
-  for i, token in ipairs(tokens) do
-    requests[i] = wrk.format("POST", "/api/tasks",
-      {{ ["Authorization"] = "Bearer " .. token, ["Content-Type"] = "application/json" }}, body)
-  end
+  requests = {{
+    {requests}
+  }}
 end
 request = function()
   return requests[math.random(#requests)]
@@ -190,10 +213,9 @@ done = function(summary, latency)
     e.connect + e.read + e.write + e.timeout + e.status, latency:percentile(50), latency:percentile(99)))
 end
 "#,
-            tokens = tokens.join(", "),
-            body = request()
+            requests = requests.join(",\n    "),
         );
-        let file = logs()?.join("create.lua");
+        let file = logs()?.join(format!("{name}.lua"));
         std::fs::write(&file, script)?;
         Ok(Self {
             url: api.url(),
@@ -201,7 +223,8 @@ end
         })
     }
 
-    async fn run(&self, connections: usize, seconds: u32) -> anyhow::Result<Run> {
+    /// Sends the requests at random for so long.
+    pub async fn run(&self, connections: usize, seconds: u32) -> anyhow::Result<Run> {
         let mut command = Command::new("wrk");
         command
             .arg("--threads=1")
@@ -315,7 +338,7 @@ impl Pgbench {
 }
 
 /// What a program prints.
-async fn output(mut command: Command) -> anyhow::Result<String> {
+pub async fn output(mut command: Command) -> anyhow::Result<String> {
     let name = command.get_program().display().to_string();
     let output = tokio::task::spawn_blocking(move || command.output())
         .await?

@@ -27,6 +27,8 @@ pub struct Args {
 pub enum Part {
     /// Creating tasks over HTTP.
     Api,
+    /// Finding tasks over HTTP, among a million of ten thousand people.
+    Find,
     /// From the commit of an event to its acknowledgement by the broker.
     Relay,
     /// Events into the audit trail.
@@ -42,6 +44,7 @@ impl Part {
     pub fn name(self) -> &'static str {
         match self {
             Self::Api => "api",
+            Self::Find => "find",
             Self::Relay => "relay",
             Self::Audit => "audit",
             Self::Reminders => "reminders",

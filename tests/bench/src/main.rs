@@ -6,6 +6,7 @@ mod api;
 mod args;
 mod audit;
 mod events;
+mod find;
 mod idle;
 mod load;
 mod machine;
@@ -66,6 +67,7 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
         ));
         let rows = match part {
             Part::Api => api::run(args.quick).await,
+            Part::Find => find::run(args.quick).await,
             Part::Relay => relay::run(args.quick).await,
             Part::Audit => audit::run(args.quick).await,
             Part::Reminders => reminders::run(args.quick).await,

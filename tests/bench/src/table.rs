@@ -37,6 +37,8 @@ pub enum Target {
     Below(f64),
     /// The ratio of ours to bare is at least so much.
     RatioAtLeast(f64),
+    /// The ratio of ours to bare is at most so much.
+    RatioAtMost(f64),
 }
 
 /// One measured path.
@@ -98,6 +100,7 @@ impl Row {
             Target::AtMost(most) => self.ours.median <= most,
             Target::Below(limit) => self.ours.median < limit,
             Target::RatioAtLeast(least) => self.ratio()?.median >= least,
+            Target::RatioAtMost(most) => self.ratio()?.median <= most,
         })
     }
 
@@ -115,6 +118,7 @@ impl Row {
                 Target::AtMost(most) => format!("≤ {}", number(most, self.unit)),
                 Target::Below(limit) => format!("< {}", number(limit, self.unit)),
                 Target::RatioAtLeast(least) => format!("ratio ≥ {least}"),
+                Target::RatioAtMost(most) => format!("ratio ≤ {most}"),
             }),
             match self.reached() {
                 Some(true) => "ok".to_owned(),
@@ -302,5 +306,8 @@ mod tests {
         let with_bare = |bare| row(Target::RatioAtLeast(0.7)).bare(Runs::of([bare])).reached();
         assert_eq!(with_bare(100.0), Some(true));
         assert_eq!(with_bare(101.0), Some(false));
+        let with_bare = |bare| row(Target::RatioAtMost(2.0)).bare(Runs::of([bare])).reached();
+        assert_eq!(with_bare(35.0), Some(true));
+        assert_eq!(with_bare(34.0), Some(false));
     }
 }

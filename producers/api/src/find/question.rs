@@ -36,25 +36,23 @@ impl Question {
             let Some(term) = term else {
                 continue;
             };
-            let or = !term.quoted && !term.negated && term.text.eq_ignore_ascii_case("or");
-            match alternatives.last_mut() {
+            if !term.quoted && !term.negated && term.text.eq_ignore_ascii_case("or") {
                 // At the beginning, at the end and after another one there is nothing to choose between.
-                Some(current) if or => {
-                    if !current.is_empty() && !rest.is_empty() {
-                        alternatives.push(Vec::new());
-                    }
+                if !rest.is_empty() && alternatives.last().is_some_and(|terms| !terms.is_empty()) {
+                    alternatives.push(Vec::new());
                 }
-                Some(current) => {
-                    terms += 1;
-                    // One letter begins so many words that it says nothing; one character of a script without letters does.
-                    let says_something = term.text.len() > 1;
-                    current.push(Term {
-                        text: term.text.to_owned(),
-                        negated: term.negated,
-                        starts: term.open && after.is_empty() && !term.negated && says_something,
-                    });
-                }
-                None => {}
+                continue;
+            }
+            terms += 1;
+            // One letter begins so many words that it says nothing; one character of a script without letters does.
+            let says_something = term.text.len() > 1;
+            let term = Term {
+                text: term.text.to_owned(),
+                negated: term.negated,
+                starts: term.open && after.is_empty() && !term.negated && says_something,
+            };
+            if let Some(terms) = alternatives.last_mut() {
+                terms.push(term);
             }
         }
         if terms > MAX_TERMS {

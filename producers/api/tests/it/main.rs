@@ -22,5 +22,6 @@ mod search;
 mod server;
 mod tags;
 mod tasks;
+mod volume;
 mod walkthrough;
 mod wire;
