@@ -76,7 +76,7 @@ const QUESTIONS: [Question; 3] = [
         protocol: "extended",
         sql: |asker| {
             let id = &asker.person.id;
-            let words = "(''::tsquery || (''::tsquery && search.phrase('dentist')))";
+            let words = "((search.phrase('dentist')))";
             let tasks = if asker.has_few {
                 format!("(select * from tasks.tasks where user_id = '{id}' offset 0) tasks")
             } else {

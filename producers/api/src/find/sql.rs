@@ -453,21 +453,24 @@ fn push_key(sql: &mut Sql, key: &Key) {
 
 /// One of several alternatives, each the conjunction of its terms. Without any, nothing is found.
 fn push_question(sql: &mut Sql, question: &Question) {
-    sql.push("(''::tsquery");
-    for terms in &question.alternatives {
-        sql.push(" || (''::tsquery");
-        for term in terms {
-            sql.push(match (term.negated, term.starts) {
-                (true, _) => " && !!search.phrase(",
-                (false, true) => " && search.starts(",
-                (false, false) => " && search.phrase(",
-            })
-            .push_bind(term.text.clone())
-            .push(")");
-        }
-        sql.push(")");
+    if question.alternatives.is_empty() {
+        sql.push("null::tsquery");
+        return;
     }
-    sql.push(")");
+    let mut before = "((";
+    for terms in &question.alternatives {
+        for term in terms {
+            sql.push(before).push(match (term.negated, term.starts) {
+                (true, _) => "!!search.phrase(",
+                (false, true) => "search.starts(",
+                (false, false) => "search.phrase(",
+            });
+            sql.push_bind(term.text.clone()).push(")");
+            before = " && ";
+        }
+        before = ") || (";
+    }
+    sql.push("))");
 }
 
 /// A day where somebody is.
