@@ -1,9 +1,7 @@
 //! A person's tasks, one at a time.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use db::tasks::DependencyFlaw;
 use schemas::{Encoded, Task, Timestamp};
 use sqlx::{PgConnection, PgExecutor};
