@@ -276,6 +276,47 @@ fn tag_from_row(row: &PgRow) -> Result<TagCount, sqlx::Error> {
     })
 }
 
+/// Tasks of the person that are not deleted, at most `limit`, locked like one, in the order of their ids; those that others
+/// hold are left out.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn lock_some(tx: &mut PgConnection, user_id: Uuid, limit: i64) -> Result<Vec<Task>, sqlx::Error> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.tasks where user_id = $1 and deleted_at is null order by id limit $2 for update skip locked"
+    ))
+    .bind(user_id)
+    .bind(limit)
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The person's tasks behind that id, deleted ones included, oldest first.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn all(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Task>, sqlx::Error> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.tasks where user_id = $1 and id > $2 order by id limit $3"
+    ))
+    .bind(user_id)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(from_row).collect()
+}
+
 /// Which of those ids are tasks of the person, neither completed nor deleted: what blocks a task that depends on them.
 ///
 /// # Errors

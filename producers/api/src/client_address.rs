@@ -1,9 +1,13 @@
 //! Where a request comes from.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap};
+
+use crate::App;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -17,6 +21,18 @@ pub fn client_address(extensions: &Extensions, headers: &HeaderMap, trusted_prox
     forwarded(headers, trusted_proxies).unwrap_or(peer).to_canonical()
 }
 
+/// [`client_address`], for handlers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+impl FromRequestParts<App> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self(client_address(&parts.extensions, &parts.headers, app.trusted_proxies)))
+    }
+}
+
 fn forwarded(headers: &HeaderMap, trusted_proxies: usize) -> Option<IpAddr> {
     let seen_from_the_right = headers
         .get_all(FORWARDED_FOR)
@@ -25,7 +41,8 @@ fn forwarded(headers: &HeaderMap, trusted_proxies: usize) -> Option<IpAddr> {
         .flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
     let address = seen_from_the_right.take(trusted_proxies).last()?.trim();
     let with_port = || address.parse::<SocketAddr>().ok().map(|address| address.ip());
-    address.parse().ok().or_else(with_port)
+    let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+    bare.unwrap_or(address).parse().ok().or_else(with_port)
 }
 
 /// What is counted as one client: an IPv4 address, or an IPv6 network of 64 bits, which is what one customer gets at least
@@ -69,6 +86,7 @@ mod tests {
             (&["203.0.113.9:4711"], 1, "203.0.113.9"),
             (&["[2001:db8::9]:4711"], 1, "2001:db8::9"),
             (&["2001:db8::9"], 1, "2001:db8::9"),
+            (&["[2001:db8::9]"], 1, "2001:db8::9"),
             // What cannot be read, or is not there, is not believed either.
             (&["unknown"], 1, "192.0.2.1"),
             (&[""], 1, "192.0.2.1"),

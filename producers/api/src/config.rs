@@ -7,7 +7,11 @@ use secrecy::ExposeSecret;
 use service::config::{Env, ServiceConfig};
 use service::http::DRAIN_LIMIT;
 
+use crate::accounts::AccountsConfig;
+use crate::token::foreign::Issuer;
 use crate::token::{SigningKey, TokenConfig};
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// Everything that the API is told by its environment.
 #[derive(Debug, Clone)]
@@ -22,6 +26,8 @@ pub struct Config {
     pub password_hash_concurrency: usize,
     /// What holds for requests whatever they ask for.
     pub http: HttpConfig,
+    /// Sessions, deletion, other issuers.
+    pub accounts: AccountsConfig,
 }
 
 /// What holds for requests whatever they ask for.
@@ -149,12 +155,14 @@ impl Config {
                 ),
             );
         }
+        let accounts = accounts(env);
         Some(Self {
             service: service?,
             database: database?,
             tokens: tokens?,
             password_hash_concurrency: password_hash_concurrency?,
             http: http?,
+            accounts: accounts?,
         })
     }
 }
@@ -172,12 +180,59 @@ fn tokens(env: &mut Env) -> Option<TokenConfig> {
         Duration::from_mins(15),
         Duration::from_secs(1)..=Duration::from_hours(24),
     );
+    // A day at least: a token, which lives a day at most, never outlives its key by more than one rotation.
+    let rotation = env.within("JWT_ROTATION_DAYS", 30, 0..=3650_u64);
     Some(TokenConfig {
         key: key?,
+        rotation: rotation.map(|days| (days > 0).then(|| DAY * u32::try_from(days).unwrap_or(u32::MAX)))?,
         issuer: issuer?,
         audience: audience?,
         ttl: ttl?,
     })
+}
+
+fn accounts(env: &mut Env) -> Option<AccountsConfig> {
+    let defaults = AccountsConfig::default();
+    let refresh_ttl = env.duration_seconds(
+        "REFRESH_TTL_SECONDS",
+        defaults.refresh_ttl,
+        Duration::from_mins(1)..=365 * DAY,
+    );
+    let purge_days = env.within("ACCOUNT_PURGE_DAYS", 7, 1..=30);
+    let verify_at_registration = env.or("VERIFY_EMAIL_AT_REGISTRATION", defaults.verify_at_registration);
+    let trusted_issuers = trusted_issuers(env);
+    Some(AccountsConfig {
+        refresh_ttl: refresh_ttl?,
+        purge_within: DAY * purge_days?,
+        verify_at_registration: verify_at_registration?,
+        trusted_issuers: trusted_issuers?,
+    })
+}
+
+/// Issuers, one a line or with semicolons between them.
+fn trusted_issuers(env: &mut Env) -> Option<Vec<Issuer>> {
+    const NAME: &str = "TRUSTED_ISSUERS";
+    let text = env.or(NAME, String::new())?;
+    let mut issuers: Vec<Issuer> = Vec::new();
+    let mut good = true;
+    for entry in text
+        .split([';', '\n'])
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+    {
+        match entry.parse::<Issuer>() {
+            Ok(issuer) if issuers.iter().any(|known| known.issuer == issuer.issuer) => {
+                env.reject(NAME, format_args!("names {} twice", issuer.issuer));
+                good = false;
+            }
+            Ok(issuer) => issuers.push(issuer),
+            Err(why) => {
+                env.reject(NAME, format_args!("has the entry {entry:?}: {why}"));
+                good = false;
+            }
+        }
+    }
+    good.then_some(issuers)
 }
 
 #[cfg(test)]
@@ -197,6 +252,9 @@ mod tests {
         assert_eq!(config.service.http_bind.port(), 8000);
         assert_eq!(config.database.max_connections, 16);
         assert_eq!(config.tokens.ttl, Duration::from_secs(900));
+        assert_eq!(config.tokens.rotation, Some(30 * DAY));
+        assert_eq!(config.accounts.refresh_ttl, 30 * DAY);
+        assert_eq!(config.accounts.purge_within, 7 * DAY);
         let shown = format!("{config:?}");
         assert!(
             !shown.contains("very-secret") && !shown.contains("MC4C"),
@@ -283,5 +341,33 @@ mod tests {
         };
         assert_eq!(with("9").unwrap().http.drain, Duration::from_secs(9));
         assert_eq!(with("10").unwrap_err(), 1);
+    }
+
+    #[test]
+    fn several_issuers_are_trusted_and_all_that_is_wrong_with_them_is_named() {
+        let with = |issuers: &str| {
+            let pairs = [
+                ("DATABASE_URL", "postgres://api@localhost/carillon"),
+                ("JWT_PRIVATE_KEY", RFC_8037_KEY),
+                ("JWT_ROTATION_DAYS", "0"),
+                ("TRUSTED_ISSUERS", issuers),
+            ];
+            load_from(Env::from_pairs(pairs), Config::from_env)
+        };
+        let config =
+            with("https://a.example us https://a.example/jwks; https://b.example us https://b.example/jwks;")
+                .unwrap();
+        let names: Vec<_> = config
+            .accounts
+            .trusted_issuers
+            .iter()
+            .map(|i| i.issuer.as_str())
+            .collect();
+        assert_eq!(names, ["https://a.example", "https://b.example"]);
+        assert_eq!(config.tokens.rotation, None);
+        let problems =
+            with("https://a.example us; b us http://b.example/jwks; c us https://c/; c us https://c/")
+                .unwrap_err();
+        assert_eq!(problems.lines().len(), 3, "{problems}");
     }
 }

@@ -16,6 +16,8 @@ use uuid::Uuid;
 use crate::App;
 use crate::answer::Answer;
 use crate::idempotency::BodyDigest;
+use crate::accounts::authenticate::{Principal, authenticate};
+use crate::accounts::personal_tokens::Scope;
 use crate::input::{self, read};
 use crate::problem::{Kind, Problem};
 use crate::token::Bearer;
@@ -85,7 +87,8 @@ fn is_json(headers: &HeaderMap) -> bool {
             })
 }
 
-/// The person that the request's access token was made for.
+/// The person that the request's token was made for. A personal access token must open what the method does: reading takes
+/// `tasks:read`, everything else `tasks:write`.
 #[derive(Debug)]
 pub struct CurrentUser(pub Bearer);
 
@@ -93,19 +96,40 @@ impl FromRequestParts<App> for CurrentUser {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let Some(header) = parts.headers.get(header::AUTHORIZATION) else {
-            let detail = "Send the header Authorization: Bearer, with a token from /api/auth/login.";
-            return Err(Problem::new(Kind::TokenRequired, detail));
+        let principal = principal(parts, app).await?;
+        let scope = if parts.method.is_safe() {
+            Scope::TasksRead
+        } else {
+            Scope::TasksWrite
         };
-        let token = header.to_str().ok().and_then(|value| value.split_once(' '));
-        let bearer = token
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .and_then(|(_, token)| app.tokens.verify(token.trim_start()));
-        let detail = "The token is not one of this service, or it has expired: log in again.";
-        let bearer = bearer.ok_or_else(|| Problem::new(Kind::InvalidToken, detail))?;
-        app.limits.count_user(&parts.extensions, bearer.user_id)?;
-        Ok(Self(bearer))
+        principal.require(scope)?;
+        Ok(Self(principal.bearer))
     }
+}
+
+/// The person, logged in: what is about the account itself takes no personal access token.
+#[derive(Debug)]
+pub struct FullSession(pub Bearer);
+
+impl FromRequestParts<App> for FullSession {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let principal = principal(parts, app).await?;
+        principal.require_session()?;
+        Ok(Self(principal.bearer))
+    }
+}
+
+/// Who sends the request; asked once, however often it is wanted.
+async fn principal(parts: &mut Parts, app: &App) -> Result<Principal, Problem> {
+    if let Some(principal) = parts.extensions.get::<Principal>() {
+        return Ok(principal.clone());
+    }
+    let principal = authenticate(app, &parts.headers).await?;
+    app.limits.count_user(&parts.extensions, principal.bearer.user_id)?;
+    parts.extensions.insert(principal.clone());
+    Ok(principal)
 }
 
 /// The id of a task, from the path. What is no id is the id of no task.
@@ -144,7 +168,7 @@ impl IfMatch {
         match self {
             Self::Versions(versions) if !versions.contains(&version) => Err(Problem::new(
                 Kind::StaleVersion,
-                format!("The task is at version {version}: read it again, then decide."),
+                format!("It is at version {version} now: read it again, then decide."),
             )),
             _ => Ok(()),
         }
@@ -183,7 +207,7 @@ impl IntoParams for IfMatch {
         let parameter = ParameterBuilder::new()
             .name("If-Match")
             .parameter_in(ParameterIn::Header)
-            .description(Some("Act only if this ETag is still that of the task."))
+            .description(Some("Act only if this ETag still is the current one."))
             .schema(Some(String::schema()))
             .example(Some("\"3\"".into()));
         vec![parameter.build()]

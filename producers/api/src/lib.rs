@@ -37,9 +37,12 @@ use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tracing::Instrument;
 
+pub use accounts::AccountsConfig;
 pub use config::{Config, HttpConfig, Origins};
+pub use token::foreign::Issuer;
 pub use token::{Bearer, KeyError, SigningKey, TokenConfig, Tokens};
 
+use accounts::Accounts;
 use cursor::Cursors;
 use passwords::Passwords;
 use problem::{Kind, Problem};
@@ -53,6 +56,9 @@ struct App {
     passwords: Passwords,
     limits: Arc<Limits>,
     cursors: Arc<Cursors>,
+    accounts: Arc<Accounts>,
+    /// How many proxies stand before us, whose word on the client's address is taken.
+    trusted_proxies: usize,
 }
 
 impl App {
@@ -93,7 +99,10 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
         tokens: Arc::new(Tokens::new(config.tokens)?),
         passwords: Passwords::new(config.password_hash_concurrency),
         limits: Arc::new(Limits::new(&config.http)),
+        accounts: Arc::new(Accounts::new(&config.accounts)?),
+        trusted_proxies: config.http.trusted_proxies,
     };
+    let (accounts, token_ttl) = (Arc::clone(&app.accounts), app.tokens.ttl());
     let router = router(app, health.clone(), &config.http);
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
 
@@ -125,6 +134,20 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
             let ttl = config.http.idempotency_key_ttl;
             let forget = move |pool: PgPool| async move { idempotency::sweep(&pool, ttl).await };
             db::sweep::hourly("idempotency keys", pool, shutdown, forget).await;
+            Ok(())
+        }
+    });
+    supervisor.spawn("revocations", {
+        let (pool, accounts, shutdown) = (pool.clone(), Arc::clone(&accounts), shutdown.clone());
+        async move {
+            accounts::watch_revocations(pool, accounts, token_ttl, shutdown).await;
+            Ok(())
+        }
+    });
+    supervisor.spawn("accounts", {
+        let (pool, shutdown) = (pool.clone(), shutdown.clone());
+        async move {
+            accounts::keep_house(pool, accounts, config.accounts.purge_within, shutdown).await;
             Ok(())
         }
     });

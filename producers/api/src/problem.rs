@@ -29,6 +29,14 @@ pub enum Kind {
     InvalidToken,
     /// No account has this address and password.
     WrongCredentials,
+    /// The refresh token is none, or its session has ended.
+    InvalidRefreshToken,
+    /// The account has another password.
+    WrongPassword,
+    /// The token does not open this.
+    InsufficientScope,
+    /// The person that another issuer names gets no account.
+    IdentityRefused,
     /// There is nothing here for this person.
     NotFound,
     /// The path knows other methods only.
@@ -41,6 +49,8 @@ pub enum Kind {
     IdempotencyKeyInUse,
     /// The person has a tag of that name.
     TagExists,
+    /// The account has as many tokens as it may.
+    TooManyTokens,
     /// `If-Match` names another version.
     StaleVersion,
     /// The body is too large.
@@ -55,6 +65,10 @@ pub enum Kind {
     IdempotencyKeyReused,
     /// The person or the address asks for too much.
     RateLimited,
+    /// A mailed link was used before, or is too old.
+    InvalidLink,
+    /// Passwords are guessed, or mails asked for, too often.
+    TooManyAttempts,
     /// A fault of ours.
     Internal,
     /// What we depend on is away.
@@ -66,19 +80,24 @@ pub enum Kind {
 impl Kind {
     /// Every kind, in the order of the README.
     #[cfg(test)]
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 29] = [
         Self::MalformedJson,
         Self::InvalidQuery,
         Self::InvalidHeader,
         Self::TokenRequired,
         Self::InvalidToken,
         Self::WrongCredentials,
+        Self::InvalidRefreshToken,
+        Self::WrongPassword,
+        Self::InsufficientScope,
+        Self::IdentityRefused,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
         Self::EmailTaken,
         Self::IdempotencyKeyInUse,
         Self::TagExists,
+        Self::TooManyTokens,
         Self::StaleVersion,
         Self::BodyTooLarge,
         Self::UriTooLong,
@@ -86,6 +105,8 @@ impl Kind {
         Self::InvalidFields,
         Self::IdempotencyKeyReused,
         Self::RateLimited,
+        Self::InvalidLink,
+        Self::TooManyAttempts,
         Self::Internal,
         Self::Unavailable,
         Self::Timeout,
@@ -116,6 +137,22 @@ impl Kind {
                 "wrong-credentials",
                 "The email address or the password is wrong",
             ),
+            Self::InvalidRefreshToken => (
+                StatusCode::UNAUTHORIZED,
+                "invalid-refresh-token",
+                "The refresh token is not valid",
+            ),
+            Self::WrongPassword => (StatusCode::FORBIDDEN, "wrong-password", "The password is wrong"),
+            Self::InsufficientScope => (
+                StatusCode::FORBIDDEN,
+                "insufficient-scope",
+                "The access token does not open this",
+            ),
+            Self::IdentityRefused => (
+                StatusCode::FORBIDDEN,
+                "identity-refused",
+                "There is no account for this identity",
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -142,10 +179,15 @@ impl Kind {
                 "tag-exists",
                 "There is a tag of this name already",
             ),
+            Self::TooManyTokens => (
+                StatusCode::CONFLICT,
+                "too-many-tokens",
+                "The account has as many tokens as it may",
+            ),
             Self::StaleVersion => (
                 StatusCode::PRECONDITION_FAILED,
                 "stale-version",
-                "The task has changed in the meantime",
+                "It has changed in the meantime",
             ),
             Self::BodyTooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -172,6 +214,16 @@ impl Kind {
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate-limited",
                 "There were too many requests",
+            ),
+            Self::InvalidLink => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid-link",
+                "The link is not valid",
+            ),
+            Self::TooManyAttempts => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-attempts",
+                "Too many attempts",
             ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -240,7 +292,8 @@ pub struct Problem {
     kind: Kind,
     detail: Cow<'static, str>,
     flaws: Vec<Flaw>,
-    retry_after_seconds: Option<u64>,
+    /// How long to wait, where we know it.
+    retry_after: Option<Duration>,
     /// For the log; never shown.
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -255,7 +308,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             flaws: Vec::new(),
-            retry_after_seconds: None,
+            retry_after: None,
             cause: None,
         }
     }
@@ -265,10 +318,10 @@ impl Problem {
         Self { flaws, ..self }
     }
 
-    /// The same with the time after which trying again makes sense.
-    pub fn retry_after(self, time: Duration) -> Self {
+    /// The same with how long to wait before another try.
+    pub fn with_retry_after(self, wait: Duration) -> Self {
         Self {
-            retry_after_seconds: Some(whole_seconds(time)),
+            retry_after: Some(wait),
             ..self
         }
     }
@@ -287,8 +340,12 @@ impl Problem {
         Self::new(Kind::NotFound, "There is no task with this id.")
     }
 
+    /// The token is good, but its account is not there (any more).
+    pub fn no_such_account() -> Self {
+        Self::new(Kind::InvalidToken, "The account of this token does not exist.")
+    }
+
     /// The kind.
-    #[cfg(test)]
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -334,9 +391,12 @@ impl Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        if let Some(wait) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, whole_seconds(wait).into());
+        }
         match self.kind {
             // RFC 6750 section 3.1: no error code where no token was sent.
-            Kind::TokenRequired | Kind::WrongCredentials => {
+            Kind::TokenRequired | Kind::WrongCredentials | Kind::InvalidRefreshToken => {
                 headers.insert(
                     header::WWW_AUTHENTICATE,
                     HeaderValue::from_static(r#"Bearer realm="carillon""#),
@@ -348,15 +408,20 @@ impl Problem {
                     HeaderValue::from_static(r#"Bearer realm="carillon", error="invalid_token""#),
                 );
             }
+            Kind::InsufficientScope => {
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static(r#"Bearer realm="carillon", error="insufficient_scope""#),
+                );
+            }
             Kind::UnsupportedMediaType => {
                 headers.insert(
                     header::ACCEPT,
                     HeaderValue::from_static("application/json, application/merge-patch+json"),
                 );
             }
-            Kind::Unavailable | Kind::Timeout | Kind::IdempotencyKeyInUse | Kind::RateLimited => {
-                let seconds = self.retry_after_seconds.unwrap_or(RETRY_AFTER_SECONDS);
-                headers.insert(header::RETRY_AFTER, seconds.into());
+            Kind::Unavailable | Kind::Timeout | Kind::IdempotencyKeyInUse if self.retry_after.is_none() => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
             }
             _ => {}
         }
@@ -382,7 +447,7 @@ impl From<sqlx::Error> for Problem {
         if let Some("tasks_user_id_fkey" | "series_user_id_fkey" | "idempotency_keys_user_id_fkey") =
             db::violated_constraint(&error)
         {
-            return Self::new(Kind::InvalidToken, "The account of this token does not exist.");
+            return Self::no_such_account();
         }
         match db::classify(&error) {
             Failure::Transient | Failure::Saturation => Self {

@@ -189,7 +189,7 @@ impl Standing {
             "There were more than {} requests a minute of this {}: wait, then go on more slowly.",
             self.quota, self.name
         );
-        Err(Problem::new(Kind::RateLimited, detail).retry_after(over))
+        Err(Problem::new(Kind::RateLimited, detail).with_retry_after(over))
     }
 
     fn limit(&self) -> String {

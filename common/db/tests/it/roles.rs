@@ -9,9 +9,13 @@ struct Rights {
     may_not: &'static [&'static str],
 }
 
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 19] = [
     "api.idempotency_keys",
     "accounts.users",
+    "accounts.sessions",
+    "accounts.personal_tokens",
+    "accounts.identities",
+    "accounts.links",
     "tasks.tasks",
     "tasks.series",
     "outbox.events",
@@ -23,6 +27,7 @@ const TABLES: [&str; 14] = [
     "recurrence.inbox",
     "delivery.inbox",
     "delivery.deliveries",
+    "delivery.account_mails",
     "audit.events",
 ];
 
@@ -33,6 +38,22 @@ const RIGHTS: [Rights; 6] = [
         may: &[
             "select * from accounts.users",
             "insert into accounts.users default values",
+            "update accounts.users set name = ''",
+            "select * from accounts.sessions for update",
+            "insert into accounts.sessions default values",
+            "update accounts.sessions set expires_at = now()",
+            "delete from accounts.sessions",
+            "select * from accounts.personal_tokens",
+            "insert into accounts.personal_tokens default values",
+            "update accounts.personal_tokens set expires_at = now()",
+            "delete from accounts.personal_tokens",
+            "select * from accounts.identities",
+            "insert into accounts.identities default values",
+            "select * from accounts.links",
+            "insert into accounts.links default values",
+            "update accounts.links set expires_at = now()",
+            "delete from accounts.links",
+            "insert into delivery.account_mails (id, user_id, kind, link_token, expires_at) values (null, null, null, null, null)",
             "select * from tasks.tasks for update",
             "insert into tasks.tasks default values",
             "update tasks.tasks set title = ''",
@@ -50,6 +71,8 @@ const RIGHTS: [Rights; 6] = [
             "select setval('outbox.events_seq', 1)",
             "select outbox.rebase()",
             "select audit.drop_partitions('2000-01-01')",
+            "select link_token from delivery.account_mails",
+            "insert into delivery.account_mails (state) values ('sent')",
             "create table public.mine ()",
             "create schema mine",
             "create role mine",
@@ -111,13 +134,15 @@ const RIGHTS: [Rights; 6] = [
     Rights {
         service: "email-sender",
         may: &[
-            "select id, email, name, timezone from accounts.users",
+            "select id, email, name, timezone, email_verified_at, deleted_at from accounts.users",
             "select * from delivery.inbox",
             "insert into delivery.inbox default values",
             "delete from delivery.inbox",
             "select * from delivery.deliveries for update skip locked",
             "insert into delivery.deliveries default values",
             "update delivery.deliveries set state = 'sent'",
+            "select * from delivery.account_mails for update skip locked",
+            "update delivery.account_mails set state = 'sent'",
             "insert into outbox.events default values",
             "select nextval('outbox.events_seq')",
         ],
@@ -125,6 +150,7 @@ const RIGHTS: [Rights; 6] = [
             "select password_hash from accounts.users",
             "select count(*) from accounts.users where password_hash like 'a%'",
             "select created_at from accounts.users",
+            "select accounts.purge(null, 1)",
         ],
     },
     Rights {
@@ -153,13 +179,15 @@ fn every_statement() -> Vec<String> {
             let column = match *table {
                 "accounts.users" => "name",
                 "api.idempotency_keys" => "key",
+                "accounts.sessions" | "accounts.personal_tokens" | "accounts.links" => "expires_at",
+                "accounts.identities" => "created_at",
                 "tasks.tasks" => "title",
                 "tasks.series" => "rrule",
                 "outbox.events" => "topic",
                 "outbox.schemas" => "topic",
                 "outbox.cursors" => "done_seq",
                 "reminders.tasks" => "version",
-                "reminders.reminders" | "delivery.deliveries" => "state",
+                "reminders.reminders" | "delivery.deliveries" | "delivery.account_mails" => "state",
                 "audit.events" => "topic",
                 _ => "processed_at",
             };

@@ -4,8 +4,10 @@ mod auth;
 mod batch;
 pub mod description;
 mod find;
+mod me;
 mod tags;
 mod tasks;
+mod tokens;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -15,6 +17,8 @@ use crate::{App, openapi};
 pub fn all() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(auth::router())
+        .merge(me::router())
+        .merge(tokens::router())
         .merge(tasks::router())
         .merge(batch::router())
         .merge(find::router())

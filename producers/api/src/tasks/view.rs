@@ -145,7 +145,11 @@ pub fn timestamp<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, 
     serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
-fn optional_timestamp<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+/// The same, or null.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn optional_timestamp<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => timestamp(at, serializer),
         None => serializer.serialize_none(),

@@ -5,6 +5,7 @@
     reason = "a test that cannot be set up should fail at once"
 )]
 
+mod account_mails;
 mod accounts;
 mod bad_input;
 mod changes;
@@ -12,16 +13,21 @@ mod conventions;
 mod faults;
 mod fields;
 mod find;
+mod foreign_issuers;
 mod http;
 mod idempotency;
 mod isolation;
+mod me;
 mod outbox;
 mod paging;
+mod personal_tokens;
 mod rate_limit;
 mod search;
 mod server;
+mod sessions;
 mod tags;
 mod tasks;
+mod throttle;
 mod volume;
 mod walkthrough;
 mod wire;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Config, HttpConfig, SigningKey, TokenConfig, Tokens};
+use api::{AccountsConfig, Config, HttpConfig, SigningKey, TokenConfig, Tokens};
 use db::DatabaseConfig;
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -50,24 +50,47 @@ impl Server {
 
     /// Starts one that reaches its database so.
     pub async fn with(database: Database, config: DatabaseConfig) -> Self {
-        Self::with_http(database, config, unlimited()).await
+        Self::configured(database, config, |_| {}).await
     }
 
     /// Starts one with these conventions.
     pub async fn with_http(database: Database, config: DatabaseConfig, http: HttpConfig) -> Self {
+        Self::configured(database, config, |config| config.http = http).await
+    }
+
+    /// Starts one on a database of its own, with some settings of its own.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let database = Database::create().await;
+        let config = database.config("api");
+        Self::configured(database, config, change).await
+    }
+
+    /// Starts another one on the same database.
+    pub async fn replica(&self) -> Self {
+        Self::with(self.database.clone(), self.database.config("api")).await
+    }
+
+    async fn configured(
+        database: Database,
+        config: DatabaseConfig,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let tokens = TokenConfig {
             key: SigningKey::from_pem(KEY).unwrap(),
+            rotation: None,
             issuer: "carillon".to_owned(),
             audience: "carillon".to_owned(),
             ttl: Duration::from_mins(15),
         };
-        let config = Config {
+        let mut config = Config {
             service: ServiceConfig::loopback(),
             database: config,
             tokens: tokens.clone(),
             password_hash_concurrency: 2,
-            http,
+            accounts: AccountsConfig::default(),
+            http: unlimited(),
         };
+        change(&mut config);
         let listener = TcpListener::bind(config.service.http_bind).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();

@@ -1,87 +1,43 @@
-//! Access tokens: JWTs signed with Ed25519. Whoever has the public key (`/.well-known/jwks.json`) can check them.
+//! Access tokens: JWTs signed with Ed25519. Whoever has the public keys (`/.well-known/jwks.json`) can check them.
 
-use std::fmt;
+pub mod foreign;
+mod keys;
+
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, Validation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use keys::KeyRing;
+pub use keys::{KeyError, SigningKey};
 
 /// How tokens are made.
 #[derive(Debug, Clone)]
 pub struct TokenConfig {
     /// `JWT_PRIVATE_KEY` (or `JWT_PRIVATE_KEY_FILE`): Ed25519, PEM of PKCS#8, as `openssl genpkey -algorithm ed25519`
-    /// writes it.
+    /// writes it. What signs is derived from it, or is this key itself where keys do not rotate.
     pub key: SigningKey,
+    /// `JWT_ROTATION_DAYS`: how long a derived key signs; `None` (0) for a key that stays. It is longer than `ttl`, so that
+    /// a token's key is published for as long as the token is good.
+    pub rotation: Option<Duration>,
     /// `JWT_ISSUER`: the claim `iss`.
     pub issuer: String,
     /// `JWT_AUDIENCE`: the claim `aud`.
     pub audience: String,
-    /// `JWT_TTL_SECONDS`: how long a token is good for. It cannot be called back earlier, so keep it short.
+    /// `JWT_TTL_SECONDS`: how long a token is good for.
     pub ttl: Duration,
-}
-
-/// An Ed25519 private key and its public half.
-#[derive(Clone)]
-pub struct SigningKey {
-    encoding: EncodingKey,
-    /// The public key, with `kid` (its RFC 7638 thumbprint), `alg` and `use`.
-    public: Jwk,
-    key_id: String,
-}
-
-/// A text that is no private key of the kind we use.
-#[derive(Debug, thiserror::Error)]
-#[error("is no Ed25519 private key in PEM (PKCS#8): make one with openssl genpkey -algorithm ed25519")]
-pub struct KeyError(#[from] jsonwebtoken::errors::Error);
-
-impl SigningKey {
-    /// Reads a key.
-    ///
-    /// # Errors
-    /// When it is of another kind or form. The error does not tell what was given.
-    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        let encoding = EncodingKey::from_ed_pem(pem.as_bytes())?;
-        let mut public = Jwk::from_encoding_key(&encoding, Algorithm::EdDSA)?;
-        let key_id = public.thumbprint(ThumbprintHash::SHA256)?;
-        public.common.key_id = Some(key_id.clone());
-        public.common.public_key_use = Some(PublicKeyUse::Signature);
-        Ok(Self {
-            encoding,
-            public,
-            key_id,
-        })
-    }
-
-    /// A secret for another purpose, the same wherever this key is: a signature of the purpose. Ed25519 makes the same one
-    /// each time (RFC 8032), nobody makes it without the key, and no token's signature is of such a text.
-    ///
-    /// # Errors
-    /// When the key cannot sign, which reading it has ruled out.
-    pub fn secret(&self, purpose: &str) -> Result<Vec<u8>, jsonwebtoken::errors::Error> {
-        let purpose = format!("carillon: {purpose}");
-        jsonwebtoken::crypto::sign(purpose.as_bytes(), &self.encoding, Algorithm::EdDSA)
-            .map(String::into_bytes)
-    }
-}
-
-// Not derived: the key is a secret.
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey")
-            .field("key_id", &self.key_id)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Makes and checks tokens.
 #[derive(Debug)]
 pub struct Tokens {
     config: TokenConfig,
-    header: Header,
-    decoding: DecodingKey,
     validation: Validation,
+    /// The keys of now, or of when they were last asked for.
+    ring: RwLock<Arc<KeyRing>>,
 }
 
 /// Whose token it is.
@@ -93,6 +49,9 @@ pub struct Bearer {
     /// The person's time zone. It travels in the token so that making a task asks the database once, not twice.
     #[serde(rename = "zoneinfo")]
     pub timezone: String,
+    /// The session that it belongs to, if there is one: when that ends, so does the token.
+    #[serde(rename = "sid", default)]
+    pub session: Option<Uuid>,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,19 +63,16 @@ struct Claims<'a> {
     exp: u64,
     jti: Uuid,
     zoneinfo: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<Uuid>,
 }
 
 impl Tokens {
     /// Ready to make and check tokens of that configuration.
     ///
     /// # Errors
-    /// When the public half of the key cannot be used, which reading the key has ruled out.
+    /// When the key cannot be used, which reading it has ruled out.
     pub fn new(config: TokenConfig) -> Result<Self, jsonwebtoken::errors::Error> {
-        let header = Header {
-            kid: Some(config.key.key_id.clone()),
-            ..Header::new(Algorithm::EdDSA)
-        };
-        let decoding = DecodingKey::from_jwk(&config.key.public)?;
         // One algorithm, ours, whatever a token claims to be signed with.
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
@@ -124,20 +80,51 @@ impl Tokens {
         validation.set_audience(&[&config.audience]);
         // Tokens are made and checked by replicas of one service: there is no clock of others to be lenient with.
         validation.leeway = 0;
+        let ring = KeyRing::of(
+            &config.key,
+            config.rotation,
+            jsonwebtoken::get_current_timestamp(),
+        )?;
         Ok(Self {
             config,
-            header,
-            decoding,
             validation,
+            ring: RwLock::new(Arc::new(ring)),
         })
     }
 
-    /// A new token of a person, good from now on.
+    /// A new token of a person, good from now on, that belongs to no session.
     ///
     /// # Errors
     /// When the key cannot sign, which reading the key has ruled out.
     pub fn issue(&self, user_id: Uuid, timezone: &str) -> Result<String, jsonwebtoken::errors::Error> {
-        let now = jsonwebtoken::get_current_timestamp();
+        self.issue_at(jsonwebtoken::get_current_timestamp(), user_id, timezone, None)
+    }
+
+    /// A new token of a session.
+    ///
+    /// # Errors
+    /// When the key cannot sign, which reading the key has ruled out.
+    pub fn issue_for_session(
+        &self,
+        user_id: Uuid,
+        timezone: &str,
+        session: Uuid,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
+        self.issue_at(
+            jsonwebtoken::get_current_timestamp(),
+            user_id,
+            timezone,
+            Some(session),
+        )
+    }
+
+    fn issue_at(
+        &self,
+        now: u64,
+        user_id: Uuid,
+        timezone: &str,
+        session: Option<Uuid>,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
         let claims = Claims {
             iss: &self.config.issuer,
             aud: &self.config.audience,
@@ -146,13 +133,26 @@ impl Tokens {
             exp: now + self.config.ttl.as_secs(),
             jti: Uuid::now_v7(),
             zoneinfo: timezone,
+            sid: session,
         };
-        jsonwebtoken::encode(&self.header, &claims, &self.config.key.encoding)
+        let ring = self.ring(now)?;
+        let key = ring
+            .signing()
+            .ok_or(jsonwebtoken::errors::ErrorKind::InvalidEddsaKey)?;
+        jsonwebtoken::encode(&key.header, &claims, &key.encoding)
     }
 
-    /// Whose token this is; `None` when it is not one of ours or has expired.
+    /// Whose token this is; `None` when it is not one of ours or has expired. Whether its session has ended meanwhile is
+    /// not for this to know.
     pub fn verify(&self, token: &str) -> Option<Bearer> {
-        jsonwebtoken::decode::<Bearer>(token, &self.decoding, &self.validation)
+        self.verify_at(jsonwebtoken::get_current_timestamp(), token)
+    }
+
+    fn verify_at(&self, now: u64, token: &str) -> Option<Bearer> {
+        let key_id = jsonwebtoken::decode_header(token).ok()?.kid?;
+        let ring = self.ring(now).ok()?;
+        let key = ring.find(&key_id)?;
+        jsonwebtoken::decode::<Bearer>(token, &key.decoding, &self.validation)
             .ok()
             .map(|token| token.claims)
     }
@@ -162,11 +162,23 @@ impl Tokens {
         self.config.ttl
     }
 
-    /// The public key, as `/.well-known/jwks.json` shows it (RFC 7517).
-    pub fn jwks(&self) -> JwkSet {
-        JwkSet {
-            keys: vec![self.config.key.public.clone()],
+    /// The public keys, as `/.well-known/jwks.json` shows them (RFC 7517).
+    ///
+    /// # Errors
+    /// When the keys cannot be derived, which reading the key has ruled out.
+    pub fn jwks(&self) -> Result<JwkSet, jsonwebtoken::errors::Error> {
+        Ok(self.ring(jsonwebtoken::get_current_timestamp())?.jwks())
+    }
+
+    fn ring(&self, now: u64) -> Result<Arc<KeyRing>, jsonwebtoken::errors::Error> {
+        // A panic elsewhere leaves a whole ring behind.
+        let current = Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner));
+        if current.is_of(self.config.rotation, now) {
+            return Ok(current);
         }
+        let next = Arc::new(KeyRing::of(&self.config.key, self.config.rotation, now)?);
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
+        Ok(next)
     }
 }
 
@@ -174,6 +186,7 @@ impl Tokens {
 pub mod tests {
     use base64::Engine;
     use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use jsonwebtoken::{EncodingKey, Header};
     use serde_json::json;
 
     use super::*;
@@ -186,6 +199,7 @@ pub mod tests {
     fn config() -> TokenConfig {
         TokenConfig {
             key: SigningKey::from_pem(RFC_8037_KEY).unwrap(),
+            rotation: None,
             issuer: "carillon".to_owned(),
             audience: "carillon".to_owned(),
             ttl: Duration::from_mins(15),
@@ -216,13 +230,19 @@ pub mod tests {
         let bearer = Bearer {
             user_id,
             timezone: "Europe/Berlin".to_owned(),
+            session: None,
         };
-        assert_eq!(tokens.verify(&token), Some(bearer));
+        assert_eq!(tokens.verify(&token), Some(bearer.clone()));
+        let session = Some(Uuid::now_v7());
+        let token = tokens
+            .issue_for_session(user_id, "Europe/Berlin", session.unwrap())
+            .unwrap();
+        assert_eq!(tokens.verify(&token), Some(Bearer { session, ..bearer }));
     }
 
     #[test]
     fn the_public_key_is_the_one_of_the_rfc_with_its_thumbprint() {
-        let jwks = serde_json::to_value(Tokens::new(config()).unwrap().jwks()).unwrap();
+        let jwks = serde_json::to_value(Tokens::new(config()).unwrap().jwks().unwrap()).unwrap();
         let key = json!({
             "kty": "OKP",
             "crv": "Ed25519",
@@ -238,7 +258,7 @@ pub mod tests {
     fn tokens_of_another_issuer_audience_or_time_are_refused() {
         let tokens = Tokens::new(config()).unwrap();
         let sign = |claims: &serde_json::Value| {
-            jsonwebtoken::encode(&tokens.header, claims, &tokens.config.key.encoding).unwrap()
+            jsonwebtoken::encode(&tokens.config.key.header, claims, &tokens.config.key.encoding).unwrap()
         };
         assert!(tokens.verify(&sign(&good_claims())).is_some());
         for (claim, value) in [
@@ -269,7 +289,7 @@ pub mod tests {
             .unwrap();
         for algorithm in ["none", "None", "HS256", "EdDSA", "RS256", "ES256", "?"] {
             let token = forged(
-                &json!({"alg": algorithm, "typ": "JWT"}),
+                &json!({"alg": algorithm, "typ": "JWT", "kid": tokens.config.key.key_id}),
                 &good_claims(),
                 &public_key,
             );
@@ -278,7 +298,11 @@ pub mod tests {
         // HMAC with the public key as the secret: what verifiers that believe the header fall for.
         let claims = good_claims();
         let hmac = EncodingKey::from_secret(&public_key);
-        let confused = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &hmac).unwrap();
+        let header = Header {
+            kid: Some(tokens.config.key.key_id.clone()),
+            ..Header::new(Algorithm::HS256)
+        };
+        let confused = jsonwebtoken::encode(&header, &claims, &hmac).unwrap();
         assert_eq!(tokens.verify(&confused), None);
         for token in ["", ".", "..", "a.b.c", "\u{e4}.b.c"] {
             assert_eq!(tokens.verify(token), None, "{token}");
@@ -295,5 +319,68 @@ pub mod tests {
         }
         assert!(!format!("{:?}", config()).contains("MC4C"));
         assert!(!format!("{:?}", Tokens::new(config()).unwrap()).contains("MC4C"));
+    }
+
+    const DAY: u64 = 24 * 60 * 60;
+
+    fn rotating() -> TokenConfig {
+        TokenConfig {
+            rotation: Some(Duration::from_secs(DAY)),
+            ..config()
+        }
+    }
+
+    fn key_ids(jwks: &JwkSet) -> Vec<String> {
+        jwks.keys
+            .iter()
+            .map(|key| key.common.key_id.clone().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn keys_rotate_and_are_published_a_period_before_and_a_period_after_they_sign() {
+        let tokens = Tokens::new(rotating()).unwrap();
+        let now = jsonwebtoken::get_current_timestamp();
+        let published = |at: u64| key_ids(&tokens.ring(at).unwrap().jwks());
+        let signs = |at: u64| tokens.ring(at).unwrap().signing().unwrap().key_id.clone();
+        let (yesterday, tomorrow) = (signs(now - DAY), signs(now + DAY));
+        assert_eq!(published(now), [signs(now), yesterday, tomorrow]);
+        let all: std::collections::HashSet<String> = (0..100).map(|day| signs(now + day * DAY)).collect();
+        assert_eq!(all.len(), 100, "no key signs twice");
+        assert!(
+            !all.contains(&config().key.key_id),
+            "the key that they come from signs nothing"
+        );
+
+        let token = tokens.issue_at(now, Uuid::nil(), "UTC", None).unwrap();
+        for (at, good) in [
+            (now - DAY, true),
+            (now, true),
+            (now + DAY, true),
+            (now + 2 * DAY, false),
+        ] {
+            assert_eq!(tokens.verify_at(at, &token).is_some(), good);
+        }
+    }
+
+    #[test]
+    fn replicas_agree_on_the_keys_without_talking_to_each_other() {
+        let (one, other) = (Tokens::new(rotating()).unwrap(), Tokens::new(rotating()).unwrap());
+        assert!(other.verify(&one.issue(Uuid::nil(), "UTC").unwrap()).is_some());
+        let stranger = SigningKey::from_pem(
+            "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB\n-----END PRIVATE KEY-----\n",
+        );
+        let stranger = Tokens::new(TokenConfig {
+            key: stranger.unwrap(),
+            ..rotating()
+        })
+        .unwrap();
+        assert_eq!(other.verify(&stranger.issue(Uuid::nil(), "UTC").unwrap()), None);
+        // Written out: another version of this program must derive the same keys.
+        let first = KeyRing::of(&config().key, Some(Duration::from_secs(DAY)), 0).unwrap();
+        assert_eq!(
+            first.signing().unwrap().key_id,
+            "L0N4cF6M3RqJ9q3bx0o0OTJH3sEm2wJoKdsY-G8skqw"
+        );
     }
 }

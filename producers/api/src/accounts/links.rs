@@ -1,0 +1,156 @@
+//! Links that are mailed: to show that an address is one's own, and to set a forgotten password. Each is good once. The
+//! mail is a row for the email sender, written with the link in one statement; no event ever carries either.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgExecutor, Row};
+use uuid::Uuid;
+
+use super::{opaque, sessions};
+
+/// What a link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Showing that the address is one's own.
+    VerifyEmail,
+    /// Setting a forgotten password.
+    ResetPassword,
+}
+
+impl Purpose {
+    fn name(self) -> &'static str {
+        match self {
+            Self::VerifyEmail => "verify_email",
+            Self::ResetPassword => "reset_password",
+        }
+    }
+
+    fn ttl(self) -> Duration {
+        match self {
+            Self::VerifyEmail => Duration::from_hours(3 * 24),
+            Self::ResetPassword => Duration::from_hours(1),
+        }
+    }
+}
+
+/// The most links of one purpose that a person may have open: nobody's mailbox is to be filled by us.
+const MAX_OPEN: i64 = 10;
+
+/// Mails a link to the person, unless one went out less than a minute ago or too many are open. Returns whether.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn send(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    purpose: Purpose,
+    email: &str,
+) -> Result<bool, sqlx::Error> {
+    let token = opaque::random();
+    let done = sqlx::query(
+        "with link as (
+             insert into accounts.links (user_id, kind, token_hash, email, expires_at)
+             select $1, $2, $3, $4, now() + $5 * interval '1 second'
+             where not exists (select from accounts.links
+                               where user_id = $1 and kind = $2 and created_at > now() - interval '1 minute')
+               and (select count(*) from accounts.links where user_id = $1 and kind = $2 and expires_at > now()) < $6
+             returning expires_at
+         )
+         insert into delivery.account_mails (id, user_id, kind, link_token, expires_at)
+         select $7, $1, $2, $8, expires_at from link",
+    )
+    .bind(user_id)
+    .bind(purpose.name())
+    .bind(opaque::hash(&token))
+    .bind(email)
+    .bind(purpose.ttl().as_secs_f64())
+    .bind(MAX_OPEN)
+    .bind(Uuid::now_v7())
+    .bind(&token)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Uses a link: it is gone, whatever comes of it. Returns the person and the address that it was mailed to.
+async fn take(
+    tx: &mut PgConnection,
+    purpose: Purpose,
+    token: &str,
+) -> Result<Option<(Uuid, String)>, sqlx::Error> {
+    let row = sqlx::query(
+        "delete from accounts.links where token_hash = $1 and kind = $2 and expires_at > now()
+         returning user_id, email",
+    )
+    .bind(opaque::hash(token))
+    .bind(purpose.name())
+    .fetch_optional(tx)
+    .await?;
+    row.map(|row| Ok((row.try_get("user_id")?, row.try_get("email")?)))
+        .transpose()
+}
+
+/// Takes a link for what it shows: that the address is its owner's. False when it is none, used, or too old.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn verify_email(tx: &mut PgConnection, token: &str) -> Result<bool, sqlx::Error> {
+    let Some((user_id, email)) = take(tx, Purpose::VerifyEmail, token).await? else {
+        return Ok(false);
+    };
+    let done = sqlx::query(
+        "update accounts.users
+         set version = version + (email_verified_at is null)::int, email_verified_at = coalesce(email_verified_at, now())
+         where id = $1 and email = $2 and deleted_at is null",
+    )
+    .bind(user_id)
+    .bind(email)
+    .execute(&mut *tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A password that was set by a link.
+#[derive(Debug)]
+pub struct Reset {
+    /// The address, to which the link was mailed.
+    pub email: String,
+    /// The sessions that have ended by it: all of them.
+    pub sessions: Vec<Uuid>,
+}
+
+/// Sets a new password by a link, which shows as well that the address is its owner's. Whoever knew the old password is
+/// out, and no other link sets another. `None` when the link is none, used, or too old.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn reset_password(
+    tx: &mut PgConnection,
+    token: &str,
+    password_hash: &str,
+) -> Result<Option<Reset>, sqlx::Error> {
+    let Some((user_id, email)) = take(tx, Purpose::ResetPassword, token).await? else {
+        return Ok(None);
+    };
+    let done = sqlx::query(
+        "update accounts.users
+         set password_hash = $3, version = version + (email_verified_at is null)::int,
+             email_verified_at = coalesce(email_verified_at, now())
+         where id = $1 and email = $2 and deleted_at is null",
+    )
+    .bind(user_id)
+    .bind(&email)
+    .bind(password_hash)
+    .execute(&mut *tx)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(None);
+    }
+    sqlx::query("delete from accounts.links where user_id = $1 and kind = $2")
+        .bind(user_id)
+        .bind(Purpose::ResetPassword.name())
+        .execute(&mut *tx)
+        .await?;
+    let sessions = sessions::end_all(tx, user_id, None).await?;
+    Ok(Some(Reset { email, sessions }))
+}

@@ -1,0 +1,180 @@
+//! The table `accounts.users`. A deleted account is in none of these answers.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::postgres::PgRow;
+use sqlx::{PgExecutor, Row};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::input::Profile;
+use crate::problem::{Kind, Problem};
+use crate::tasks::view;
+
+/// A person, without the password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Account)]
+pub struct User {
+    /// Identity of the person.
+    pub id: Uuid,
+    /// As given, its domain in lower case.
+    pub email: String,
+    /// Whether a mail to the address was answered.
+    pub email_verified: bool,
+    /// What to call the person.
+    pub name: String,
+    /// IANA zone: the one of new tasks that name none.
+    pub timezone: String,
+    /// When the account was made.
+    #[serde(serialize_with = "view::timestamp")]
+    pub created_at: DateTime<Utc>,
+    /// Counts the changes of the account; the ETag is this number in quotes.
+    #[schema(minimum = 1)]
+    pub version: i64,
+}
+
+macro_rules! columns {
+    () => {
+        "id, email, email_verified_at is not null as email_verified, name, timezone, created_at, version"
+    };
+}
+
+fn from_row(row: &PgRow) -> Result<User, sqlx::Error> {
+    Ok(User {
+        id: row.try_get("id")?,
+        email: row.try_get("email")?,
+        email_verified: row.try_get("email_verified")?,
+        name: row.try_get("name")?,
+        timezone: row.try_get("timezone")?,
+        created_at: row.try_get("created_at")?,
+        version: row.try_get("version")?,
+    })
+}
+
+/// Writes a new person. Without a password the person comes by another issuer, or sets one by mail.
+///
+/// # Errors
+/// [`Kind::EmailTaken`] when the address has an account; otherwise when the database does not answer.
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    user: &User,
+    password_hash: Option<&str>,
+) -> Result<(), Problem> {
+    let done = sqlx::query(
+        "insert into accounts.users (id, email, email_verified_at, name, timezone, created_at, version, password_hash)
+         values ($1, $2, case when $3 then now() end, $4, $5, $6, $7, $8)",
+    )
+    .bind(user.id)
+    .bind(&user.email)
+    .bind(user.email_verified)
+    .bind(&user.name)
+    .bind(&user.timezone)
+    .bind(user.created_at)
+    .bind(user.version)
+    .bind(password_hash)
+    .execute(db)
+    .await;
+    match done {
+        Ok(_) => Ok(()),
+        Err(error) if db::violated_constraint(&error) == Some("users_email_key") => Err(Problem::new(
+            Kind::EmailTaken,
+            "Log in, or register with another address.",
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The person.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn find(db: impl PgExecutor<'_>, user_id: Uuid) -> Result<Option<User>, sqlx::Error> {
+    let row = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from accounts.users where id = $1 and deleted_at is null"
+    ))
+    .bind(user_id)
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// The person of that address, in any capitalisation, and the hash of the password.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn find_by_email(
+    db: impl PgExecutor<'_>,
+    email: &str,
+) -> Result<Option<(User, Option<String>)>, sqlx::Error> {
+    let row = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        ", password_hash from accounts.users where lower(email) = lower($1) and deleted_at is null"
+    ))
+    .bind(email)
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| Ok((from_row(&row)?, row.try_get("password_hash")?)))
+        .transpose()
+}
+
+/// The hash of the person's password. The outer `None`: there is no such person.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn password_hash(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+) -> Result<Option<Option<String>>, sqlx::Error> {
+    sqlx::query_scalar("select password_hash from accounts.users where id = $1 and deleted_at is null")
+        .bind(user_id)
+        .fetch_optional(db)
+        .await
+}
+
+/// Sets the password, provided that it still is the one of that hash: of two changes at once one wins.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn change_password(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    old_hash: Option<&str>,
+    new_hash: &str,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "update accounts.users set password_hash = $3
+         where id = $1 and password_hash is not distinct from $2 and deleted_at is null",
+    )
+    .bind(user_id)
+    .bind(old_hash)
+    .bind(new_hash)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Writes a changed profile, provided that the account is still at the version that `user` has. `None` when it is not.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn update_profile(
+    db: impl PgExecutor<'_>,
+    user: &User,
+    profile: &Profile,
+) -> Result<Option<User>, sqlx::Error> {
+    let row = sqlx::query(concat!(
+        "update accounts.users set name = $3, timezone = $4, version = version + 1
+         where id = $1 and version = $2 and deleted_at is null returning ",
+        columns!()
+    ))
+    .bind(user.id)
+    .bind(user.version)
+    .bind(&profile.name)
+    .bind(&profile.timezone)
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(from_row).transpose()
+}

@@ -1,0 +1,140 @@
+//! One's own account.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::confirm_password;
+use crate::App;
+use crate::accounts::body::{AccountPatch, Confirmation};
+use crate::accounts::{self, Deletion, ProfilePatch, User, deletion, export as exports};
+use crate::client_address::ClientAddress;
+use crate::extract::{FullSession, IfMatch, JsonObject};
+use crate::problem::{Kind, Problem, ProblemDocument};
+
+/// `/api/me` and `/api/me/export`
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(read, update, delete))
+        .routes(routes!(export))
+}
+
+/// Get the own account
+#[utoipa::path(
+    get, path = "/api/me", tag = "Accounts", security(("bearer" = [])),
+    responses(
+        (status = 200, description = "The account", body = User, headers(("ETag" = String, description = "Its version"))),
+    ),
+)]
+async fn read(State(app): State<App>, FullSession(user): FullSession) -> Result<Response, Problem> {
+    let user = app
+        .database(async move |pool| Ok(accounts::find(&pool, user.user_id).await?))
+        .await?;
+    user.map(|user| shown(&user)).ok_or_else(Problem::no_such_account)
+}
+
+/// Change the own account
+///
+/// A merge patch. Access tokens that are out carry the zone that there was; the next one carries the new.
+#[utoipa::path(
+    patch, path = "/api/me", tag = "Accounts", security(("bearer" = [])),
+    params(IfMatch),
+    request_body = AccountPatch,
+    responses(
+        (status = 200, description = "The account as it is then", body = User, headers(("ETag" = String, description = "Its version"))),
+    ),
+)]
+async fn update(
+    State(app): State<App>,
+    FullSession(user): FullSession,
+    if_match: IfMatch,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Problem> {
+    let patch = ProfilePatch::read(body)?;
+    let user = app
+        .database(async move |pool| {
+            let user = accounts::find(&pool, user.user_id)
+                .await?
+                .ok_or_else(Problem::no_such_account)?;
+            if_match.check(user.version)?;
+            let Some(profile) = patch.apply(&user) else {
+                return Ok(user);
+            };
+            // Checked and raised in one statement: of two changes of one version, one wins.
+            accounts::update_profile(&pool, &user, &profile)
+                .await?
+                .ok_or_else(|| {
+                    Problem::new(Kind::StaleVersion, "The account has just changed: read it again.")
+                })
+        })
+        .await?;
+    Ok(shown(&user))
+}
+
+/// Delete the own account
+///
+/// It is closed at once; its tasks are deleted within moments, everything else within the promised days.
+#[utoipa::path(
+    delete, path = "/api/me", tag = "Accounts", security(("bearer" = [])),
+    request_body = Confirmation,
+    responses(
+        (status = 204, description = "It is closed"),
+        (status = 403, description = "The password is wrong, or the token is no session's", body = ProblemDocument,
+         content_type = "application/problem+json"),
+    ),
+)]
+async fn delete(
+    State(app): State<App>,
+    FullSession(user): FullSession,
+    client: ClientAddress,
+    JsonObject(body): JsonObject,
+) -> Result<StatusCode, Problem> {
+    let Deletion { password } = Deletion::read(body)?;
+    confirm_password(&app, user.user_id, client, password).await?;
+    app.database(async move |pool| {
+        let mut tx = pool.begin().await?;
+        deletion::delete(&mut tx, user.user_id).await?;
+        tx.commit().await?;
+        Ok(())
+    })
+    .await?;
+    app.accounts.revocations.add([user.user_id]);
+    app.accounts.deleted.notify_one();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Export everything
+///
+/// The account with all that is kept of it, as one document that is written while it is read.
+#[utoipa::path(
+    get, path = "/api/me/export", tag = "Accounts", security(("bearer" = [])),
+    responses(
+        (status = 200, description = "Everything", body = Object, headers(("Content-Disposition" = String, description = "attachment"))),
+    ),
+)]
+async fn export(State(app): State<App>, FullSession(user): FullSession) -> Result<Response, Problem> {
+    let user = app
+        .database(async move |pool| Ok(accounts::find(&pool, user.user_id).await?))
+        .await?
+        .ok_or_else(Problem::no_such_account)?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (
+            header::CONTENT_DISPOSITION,
+            "attachment; filename=\"carillon.json\"",
+        ),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, exports::document(app, user)).into_response())
+}
+
+fn shown(user: &User) -> Response {
+    let mut response = Json(user).into_response();
+    if let Ok(etag) = HeaderValue::try_from(format!("\"{}\"", user.version)) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
+}
