@@ -148,6 +148,8 @@ pub struct MailConfig {
     pub message_id_domain: String,
     /// `SMTP_TEMPLATE_DIR`: a folder with templates that replace those of the same name in templates/.
     pub template_dir: Option<PathBuf>,
+    /// `PUBLIC_URL`: what links begin with, as people reach the API; `http://localhost:8000` by default.
+    pub public_url: String,
 }
 
 impl MailConfig {
@@ -166,6 +168,16 @@ impl MailConfig {
                 "must be a domain name: letters, digits, dots and hyphens",
             );
         }
+        let public_url = env.or("PUBLIC_URL", "http://localhost:8000".to_owned());
+        if let Some(url) = &public_url
+            && (!url.starts_with("http://") && !url.starts_with("https://")
+                || url.contains(|c: char| c.is_whitespace() || c.is_control() || "\"<>#?".contains(c)))
+        {
+            env.reject(
+                "PUBLIC_URL",
+                "must be a URL that begins with http:// or https:// and has neither query nor fragment",
+            );
+        }
         let from_email = from_email?;
         let message_id_domain = domain?.unwrap_or_else(|| from_email.domain().to_owned());
         Some(Self {
@@ -173,6 +185,7 @@ impl MailConfig {
             from_name: from_name?,
             message_id_domain,
             template_dir: template_dir?,
+            public_url: public_url?.trim_end_matches('/').to_owned(),
         })
     }
 }
@@ -189,6 +202,8 @@ pub struct DeliveryConfig {
     pub retry_min: Duration,
     /// `EMAIL_RETRY_MAX_MS`: no delay is longer.
     pub retry_max: Duration,
+    /// `REQUIRE_VERIFIED_EMAIL`: whether reminders go only to addresses that their owners have shown to be theirs.
+    pub require_verified: bool,
 }
 
 impl DeliveryConfig {
@@ -208,11 +223,13 @@ impl DeliveryConfig {
         {
             env.reject("EMAIL_RETRY_MIN_MS", "must not be above EMAIL_RETRY_MAX_MS");
         }
+        let require_verified = env.or("REQUIRE_VERIFIED_EMAIL", false);
         Some(Self {
             lease: lease?,
             deadline: hour * deadline_hours?,
             retry_min: retry_min?,
             retry_max: retry_max?,
+            require_verified: require_verified?,
         })
     }
 }

@@ -1,4 +1,5 @@
-//! The table of deliveries: everything that is asked of it and written to it. All times are the database's.
+//! The tables of what is to be mailed: everything that is asked of them and written to them. All times are the database's.
+//! Reminders are in one, which Kafka fills; mails about accounts in the other, which the API fills.
 //!
 //! A delivery is claimed by moving its `next_attempt_at` to the end of a lease and counting the attempt. That number also
 //! tells claims apart: an outcome is written only by the claim that holds the row, except that a mail was accepted, which
@@ -61,21 +62,77 @@ pub async fn insert(tx: &mut PgConnection, fired: &[ReminderEvent]) -> Result<u6
 pub struct Claim {
     pub id: Uuid,
     pub user_id: Uuid,
-    pub reminder_id: Uuid,
-    pub task_id: Uuid,
-    pub fire_at: Timestamp,
+    pub what: What,
     /// Counts from 1.
     pub attempt: i32,
-    /// The task when the reminder rang.
-    pub task: serde_json::Value,
     /// Whom to write to; `None` when there is no such user.
     pub recipient: Option<Recipient>,
-    /// How long ago the reminder was due, when it was claimed.
-    pub late: Duration,
-    /// How long ago it rang, when it was claimed.
+    /// How long ago it rang or was asked for, when it was claimed.
     pub age: Duration,
     /// Just before it was claimed, so the lease ends no earlier than counted from here.
     pub claimed: Instant,
+}
+
+/// What is to be written.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// That a reminder rang.
+    Reminder(Rung),
+    /// A link to something about the account.
+    Account(Link),
+}
+
+/// A reminder that rang.
+#[derive(Debug, Clone)]
+pub struct Rung {
+    pub reminder_id: Uuid,
+    pub task_id: Uuid,
+    pub fire_at: Timestamp,
+    /// The task when it rang.
+    pub task: serde_json::Value,
+    /// How long ago it was due, when it was claimed.
+    pub late: Duration,
+}
+
+/// A link that is good once.
+#[derive(Clone)]
+pub struct Link {
+    pub purpose: Purpose,
+    /// The secret in it; `None` when it has expired: nobody needs it any more.
+    pub token: Option<String>,
+    /// How long it is good for, when it was claimed.
+    pub good_for: Duration,
+}
+
+// Not derived: the token is a secret.
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link")
+            .field("purpose", &self.purpose)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Showing that the address is one's own.
+    VerifyEmail,
+    /// Setting a forgotten password.
+    ResetPassword,
+}
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::VerifyEmail, Self::ResetPassword];
+
+    /// The column `kind`, and the names of templates.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::VerifyEmail => "verify_email",
+            Self::ResetPassword => "reset_password",
+        }
+    }
 }
 
 /// Who gets the mail.
@@ -84,11 +141,63 @@ pub struct Recipient {
     pub email: String,
     pub name: String,
     pub timezone: String,
+    /// Whether the person has shown that the address is the own one.
+    pub verified: bool,
 }
 
-/// Claims what is due, at most `limit`, longest due first. Whom the mail goes to is read along with it, so that it is
-/// fresh at every attempt.
+/// Claims what is due, at most `limit`, longest due first, mails about accounts before reminders: somebody sits there and
+/// waits. Whom a mail goes to is read along with it, so that it is fresh at every attempt.
 pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
+    let mut claims = claim_links(pool, lease, limit).await?;
+    if claims.len() < limit {
+        claims.extend(claim_reminders(pool, lease, limit - claims.len()).await?);
+    }
+    Ok(claims)
+}
+
+async fn claim_links(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
+    let claimed = Instant::now();
+    let rows = sqlx::query(
+        "with due as (
+             select id from delivery.account_mails
+             where state = 'pending' and next_attempt_at <= now()
+             order by next_attempt_at limit $1
+             for update skip locked
+         ), claimed as (
+             update delivery.account_mails m
+             set next_attempt_at = now() + $2 * interval '1 millisecond', attempts = attempts + 1
+             from due where m.id = due.id
+             returning m.id, m.user_id, m.kind, m.link_token, m.attempts, m.created_at, m.expires_at
+         )
+         select c.*, u.email, u.name, u.timezone, u.email_verified_at is not null as verified,
+                extract(epoch from c.expires_at - now())::float8 as good_for,
+                extract(epoch from now() - c.created_at)::float8 as age
+         from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null",
+    )
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(milliseconds(lease))
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let kind: &str = row.try_get("kind")?;
+            let good_for = since(row.try_get("good_for")?);
+            let token: Option<String> = row.try_get("link_token")?;
+            let purpose = Purpose::ALL.into_iter().find(|purpose| purpose.name() == kind);
+            let link = Link {
+                purpose: purpose.ok_or_else(|| sqlx::Error::ColumnDecode {
+                    index: "kind".to_owned(),
+                    source: format!("{kind:?} is no purpose").into(),
+                })?,
+                token: token.filter(|_| !good_for.is_zero()),
+                good_for,
+            };
+            from_row(row, What::Account(link), claimed)
+        })
+        .collect()
+}
+
+async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
     let claimed = Instant::now();
     let rows = sqlx::query(
         "with due as (
@@ -102,39 +211,48 @@ pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<C
              from due where d.id = due.id
              returning d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task
          )
-         select c.*, u.email, u.name, u.timezone, extract(epoch from now() - c.fire_at)::float8 as late,
+         select c.*, u.email, u.name, u.timezone, u.email_verified_at is not null as verified,
+                extract(epoch from now() - c.fire_at)::float8 as late,
                 extract(epoch from now() - c.fired_at)::float8 as age
-         from claimed c left join accounts.users u on u.id = c.user_id",
+         from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null",
     )
     .bind(CHANNEL)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .bind(milliseconds(lease))
     .fetch_all(pool)
     .await?;
-    rows.iter().map(|row| from_row(row, claimed)).collect()
+    rows.iter()
+        .map(|row| {
+            let Json(task) = row.try_get("task")?;
+            let rung = Rung {
+                reminder_id: row.try_get("reminder_id")?,
+                task_id: row.try_get("task_id")?,
+                fire_at: row.try_get("fire_at")?,
+                task,
+                late: since(row.try_get("late")?),
+            };
+            from_row(row, What::Reminder(rung), claimed)
+        })
+        .collect()
 }
 
-fn from_row(row: &PgRow, claimed: Instant) -> Result<Claim, sqlx::Error> {
+fn from_row(row: &PgRow, what: What, claimed: Instant) -> Result<Claim, sqlx::Error> {
     let email: Option<String> = row.try_get("email")?;
     let recipient = match email {
         Some(email) => Some(Recipient {
             email,
             name: row.try_get("name")?,
             timezone: row.try_get("timezone")?,
+            verified: row.try_get("verified")?,
         }),
         None => None,
     };
-    let Json(task) = row.try_get("task")?;
     Ok(Claim {
         id: row.try_get("id")?,
         user_id: row.try_get("user_id")?,
-        reminder_id: row.try_get("reminder_id")?,
-        task_id: row.try_get("task_id")?,
-        fire_at: row.try_get("fire_at")?,
+        what,
         attempt: row.try_get("attempts")?,
-        task,
         recipient,
-        late: since(row.try_get("late")?),
         age: since(row.try_get("age")?),
         claimed,
     })
@@ -143,8 +261,9 @@ fn from_row(row: &PgRow, claimed: Instant) -> Result<Claim, sqlx::Error> {
 /// How long until something is due: zero when something is, `None` when nothing is pending.
 pub async fn next_due(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
     let seconds: Option<f64> = sqlx::query_scalar(
-        "select extract(epoch from min(next_attempt_at) - now())::float8
-         from delivery.deliveries where channel = $1 and state = 'pending'",
+        "select extract(epoch from least(
+             (select min(next_attempt_at) from delivery.deliveries where channel = $1 and state = 'pending'),
+             (select min(next_attempt_at) from delivery.account_mails where state = 'pending')) - now())::float8",
     )
     .bind(CHANNEL)
     .fetch_one(pool)
@@ -214,55 +333,135 @@ pub enum RecordError {
 /// Writes outcomes and their events in one transaction. Those of claims that ended meanwhile are left out, and so are
 /// missing in what is returned.
 pub async fn record(pool: &PgPool, outcomes: &[Outcome]) -> Result<Vec<Recorded>, RecordError> {
+    let is_reminder = |(_, outcome): &(usize, &Outcome)| matches!(outcome.claim.what, What::Reminder(_));
+    let (reminders, links): (Vec<_>, Vec<_>) = outcomes.iter().enumerate().partition(is_reminder);
     let mut tx = pool.begin().await?;
-    let rows = sqlx::query(
-        "update delivery.deliveries d
-         set state = o.state,
-             attempts = d.attempts - o.untried,
-             next_attempt_at = case when o.state = 'pending' then now() + o.wait_ms * interval '1 millisecond'
-                                    else d.next_attempt_at end,
-             message_id = coalesce(o.message_id, d.message_id),
-             last_error = coalesce(o.reason, d.last_error),
-             finished_at = case when o.state <> 'pending' then now() - o.ago_ms * interval '1 millisecond' end
-         from unnest($1::uuid[], $2::int4[], $3::text[], $4::int4[], $5::int8[], $6::int8[], $7::text[], $8::text[])
-              with ordinality as o (id, attempt, state, untried, wait_ms, ago_ms, message_id, reason, n)
-         where d.id = o.id and d.state = 'pending' and (d.attempts = o.attempt or o.state = 'sent')
-         returning o.n, d.attempts, d.finished_at, extract(epoch from d.finished_at - d.fired_at)::float8 as took",
-    )
-    .bind(outcomes.iter().map(|o| o.claim.id).collect::<Vec<_>>())
-    .bind(outcomes.iter().map(|o| o.claim.attempt).collect::<Vec<_>>())
-    .bind(outcomes.iter().map(|o| o.verdict.state()).collect::<Vec<_>>())
-    .bind(outcomes.iter().map(|o| untried(&o.verdict)).collect::<Vec<_>>())
-    .bind(outcomes.iter().map(|o| wait_ms(&o.verdict)).collect::<Vec<_>>())
-    .bind(outcomes.iter().map(|o| ago_ms(&o.verdict)).collect::<Vec<_>>())
-    .bind(outcomes.iter().map(|o| message_id(&o.verdict)).collect::<Vec<_>>())
-    .bind(outcomes.iter().map(|o| o.verdict.reason()).collect::<Vec<_>>())
-    .fetch_all(&mut *tx)
-    .await?;
-    let mut recorded = Vec::with_capacity(rows.len());
-    let mut events = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let number: i64 = row.try_get("n")?;
-        let index = usize::try_from(number - 1).unwrap_or(usize::MAX);
-        let Some(outcome) = outcomes.get(index) else {
-            continue;
-        };
-        let finished_at: Option<DateTime<Utc>> = row.try_get("finished_at")?;
-        let took: Option<f64> = row.try_get("took")?;
-        if let Some(event) = finished_at.and_then(|at| event(outcome, row.get("attempts"), at)) {
-            events.push(event.encode(SOURCE)?);
+    let mut recorded = Vec::with_capacity(outcomes.len());
+    let mut events = Vec::with_capacity(reminders.len());
+    if !reminders.is_empty() {
+        for (index, row) in write_reminders(&mut tx, &reminders).await? {
+            let Some(outcome) = outcomes.get(index) else {
+                continue;
+            };
+            let finished_at: Option<DateTime<Utc>> = row.try_get("finished_at")?;
+            let took: Option<f64> = row.try_get("took")?;
+            if let Some(event) = finished_at.and_then(|at| event(outcome, row.get("attempts"), at)) {
+                events.push(event.encode(SOURCE)?);
+            }
+            recorded.push(Recorded {
+                index,
+                took: took.map(since),
+            });
         }
-        recorded.push(Recorded {
-            index,
-            took: took.map(since),
-        });
+    }
+    if !links.is_empty() {
+        let written = write_links(&mut tx, &links).await?;
+        recorded.extend(
+            written
+                .into_iter()
+                .map(|(index, _)| Recorded { index, took: None }),
+        );
     }
     db::outbox::insert(&mut tx, &events).await?;
     tx.commit().await?;
     Ok(recorded)
 }
 
-/// What the rest of the platform learns of it; nothing while it may be tried again.
+/// The parameters that both tables' outcomes are written by, from the second on.
+macro_rules! outcome_columns {
+    () => {
+        "unnest($1::int8[], $2::uuid[], $3::int4[], $4::text[], $5::int4[], $6::int8[], $7::int8[], $8::text[], $9::text[])
+              as o (n, id, attempt, state, untried, wait_ms, ago_ms, message_id, reason)"
+    };
+}
+
+/// What is set in either table.
+macro_rules! outcome_changes {
+    () => {
+        "state = o.state,
+             attempts = d.attempts - o.untried,
+             next_attempt_at = case when o.state = 'pending' then now() + o.wait_ms * interval '1 millisecond'
+                                    else d.next_attempt_at end,
+             message_id = coalesce(o.message_id, d.message_id),
+             last_error = coalesce(o.reason, d.last_error),
+             finished_at = case when o.state <> 'pending' then now() - o.ago_ms * interval '1 millisecond' end"
+    };
+}
+
+/// Which rows an outcome counts for.
+macro_rules! outcome_holds {
+    () => {
+        "d.id = o.id and d.state = 'pending' and (d.attempts = o.attempt or o.state = 'sent')"
+    };
+}
+
+async fn write_reminders(
+    tx: &mut PgConnection,
+    outcomes: &[(usize, &Outcome)],
+) -> Result<Vec<(usize, PgRow)>, sqlx::Error> {
+    let query = concat!(
+        "update delivery.deliveries d set ",
+        outcome_changes!(),
+        " from ",
+        outcome_columns!(),
+        " where ",
+        outcome_holds!(),
+        " returning o.n, d.attempts, d.finished_at, extract(epoch from d.finished_at - d.fired_at)::float8 as took"
+    );
+    write(tx, query, outcomes).await
+}
+
+async fn write_links(
+    tx: &mut PgConnection,
+    outcomes: &[(usize, &Outcome)],
+) -> Result<Vec<(usize, PgRow)>, sqlx::Error> {
+    // The link is nobody's business once it is out, or will not go out.
+    let query = concat!(
+        "update delivery.account_mails d set ",
+        outcome_changes!(),
+        ", link_token = case when o.state = 'pending' then d.link_token end from ",
+        outcome_columns!(),
+        " where ",
+        outcome_holds!(),
+        " returning o.n"
+    );
+    write(tx, query, outcomes).await
+}
+
+/// Runs one of the two, and tells which outcome each row is of.
+async fn write(
+    tx: &mut PgConnection,
+    query: &'static str,
+    outcomes: &[(usize, &Outcome)],
+) -> Result<Vec<(usize, PgRow)>, sqlx::Error> {
+    let column = |index: usize| i64::try_from(index).unwrap_or(i64::MAX);
+    let of = || outcomes.iter().map(|(_, outcome)| outcome);
+    let rows = sqlx::query(query)
+        .bind(
+            outcomes
+                .iter()
+                .map(|(index, _)| column(*index))
+                .collect::<Vec<_>>(),
+        )
+        .bind(of().map(|o| o.claim.id).collect::<Vec<_>>())
+        .bind(of().map(|o| o.claim.attempt).collect::<Vec<_>>())
+        .bind(of().map(|o| o.verdict.state()).collect::<Vec<_>>())
+        .bind(of().map(|o| untried(&o.verdict)).collect::<Vec<_>>())
+        .bind(of().map(|o| wait_ms(&o.verdict)).collect::<Vec<_>>())
+        .bind(of().map(|o| ago_ms(&o.verdict)).collect::<Vec<_>>())
+        .bind(of().map(|o| message_id(&o.verdict)).collect::<Vec<_>>())
+        .bind(of().map(|o| o.verdict.reason()).collect::<Vec<_>>())
+        .fetch_all(tx)
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            let number: i64 = row.try_get("n")?;
+            Ok((usize::try_from(number).unwrap_or(usize::MAX), row))
+        })
+        .collect()
+}
+
+/// What the rest of the platform learns of it: nothing while it may be tried again, and nothing of links.
 fn event(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Option<Event> {
     let kind = match &outcome.verdict {
         Verdict::Sent { .. } => NotificationEventKind::Sent,
@@ -271,12 +470,15 @@ fn event(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Option<Eve
         Verdict::Retry { .. } | Verdict::GivenBack => return None,
     };
     let claim = &outcome.claim;
+    let What::Reminder(rung) = &claim.what else {
+        return None;
+    };
     let notification = Notification {
         id: claim.id,
-        reminder_id: claim.reminder_id,
-        task_id: claim.task_id,
+        reminder_id: rung.reminder_id,
+        task_id: rung.task_id,
         channel: CHANNEL.to_owned(),
-        fire_at: claim.fire_at,
+        fire_at: rung.fire_at,
         attempts,
         message_id: message_id(&outcome.verdict).map(ToOwned::to_owned),
         sent_at: (kind == NotificationEventKind::Sent).then_some(finished_at),

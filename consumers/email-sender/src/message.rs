@@ -10,8 +10,8 @@ use schemas::Task;
 use uuid::Uuid;
 
 use crate::MailConfig;
-use crate::deliveries::{Claim, Recipient};
-use crate::template::{Reminder, Templates};
+use crate::deliveries::{Claim, Recipient, What};
+use crate::template::{AccountLink, Reminder, Templates};
 
 /// Longer subjects are cut: what lists of mails show is far shorter, and the whole title stands in the text.
 const MAX_SUBJECT_CHARS: usize = 200;
@@ -58,6 +58,7 @@ pub struct Writer {
     templates: Templates,
     from: Mailbox,
     message_id_domain: String,
+    public_url: String,
 }
 
 impl Writer {
@@ -67,6 +68,7 @@ impl Writer {
             templates: Templates::load(config.template_dir.as_deref())?,
             from: mailbox(&config.from_name, config.from_email.clone()),
             message_id_domain: config.message_id_domain.clone(),
+            public_url: config.public_url.clone(),
         };
         writer.build(
             "Sample",
@@ -91,16 +93,33 @@ impl Writer {
     /// Writes the mail for a delivery.
     pub fn write(&self, claim: &Claim, recipient: &Recipient) -> Result<Mail, Unwritable> {
         let address = address(&recipient.email).ok_or(Unwritable::Address)?;
-        let task: Task = serde_json::from_value(claim.task.clone())?;
-        let content = self.templates.render(Reminder {
-            task: &task,
-            name: &plain_line(&recipient.name, MAX_NAME_CHARS),
-            timezone: &recipient.timezone,
-            late: claim.late,
-        })?;
+        // Anybody can register with another person's address and any text for a name: until the address is verified, that text
+        // is not mailed there.
+        let name = match &claim.what {
+            What::Account(_) if !recipient.verified => String::new(),
+            _ => plain_line(&recipient.name, MAX_NAME_CHARS),
+        };
+        let content = match &claim.what {
+            What::Reminder(rung) => {
+                let task: Task = serde_json::from_value(rung.task.clone())?;
+                self.templates.render(Reminder {
+                    task: &task,
+                    name: &name,
+                    timezone: &recipient.timezone,
+                    late: rung.late,
+                })?
+            }
+            What::Account(link) => self.templates.render_link(AccountLink {
+                purpose: link.purpose,
+                name: &name,
+                public_url: &self.public_url,
+                token: link.token.as_deref().unwrap_or_default(),
+                good_for: link.good_for,
+            })?,
+        };
         let message_id = self.message_id(claim.id);
         let subject = plain_line(&content.subject, MAX_SUBJECT_CHARS);
-        let to = mailbox(&recipient.name, address.clone());
+        let to = mailbox(&name, address.clone());
         let bytes = self.build(&subject, to, &message_id, &content.text, &content.html)?;
         Ok(Mail {
             from: self.from.email.clone(),

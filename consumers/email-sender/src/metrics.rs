@@ -15,6 +15,15 @@ pub static NOTIFICATIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
+/// The same of mails about accounts, by what they are about.
+pub static ACCOUNT_MAILS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    metrics::counter_vec(
+        "account_mails_total",
+        "Mails about accounts by outcome: sent, failed, suppressed; and attempts that will be retried.",
+        &["kind", "status"],
+    )
+});
+
 /// From the reminder's ringing to the acceptance by the channel's server.
 pub static DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
     metrics::histogram_vec(
@@ -48,6 +57,9 @@ pub static UNRECORDED: LazyLock<IntCounter> = LazyLock::new(|| {
 pub fn touch() {
     for status in ["sent", "failed", "suppressed", "retried"] {
         NOTIFICATIONS.with_label_values(&[crate::deliveries::CHANNEL, status]);
+        for purpose in crate::deliveries::Purpose::ALL {
+            ACCOUNT_MAILS.with_label_values(&[purpose.name(), status]);
+        }
     }
     DURATION.with_label_values(&[crate::deliveries::CHANNEL]);
     LazyLock::force(&AMBIGUOUS);

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::deliveries::{self, CHANNEL, Outcome, RecordError, Recorded, Verdict};
+use crate::deliveries::{self, CHANNEL, Outcome, RecordError, Recorded, Verdict, What};
 use crate::metrics;
 
 /// The most outcomes of one transaction.
@@ -91,6 +91,11 @@ fn tell(outcomes: &[Outcome], recorded: &[Recorded]) {
         let Some(Outcome { claim, verdict }) = outcomes.get(*index) else {
             continue;
         };
+        let (what, task) = match &claim.what {
+            What::Reminder(rung) => ("reminder", Some(rung.task_id)),
+            What::Account(link) => (link.purpose.name(), None),
+        };
+        let task = task.map(tracing::field::display);
         let status = match verdict {
             Verdict::Sent { .. } => {
                 if let Some(took) = took {
@@ -98,21 +103,21 @@ fn tell(outcomes: &[Outcome], recorded: &[Recorded]) {
                         .with_label_values(&[CHANNEL])
                         .observe(took.as_secs_f64());
                 }
-                tracing::debug!(delivery.id = %claim.id, task.id = %claim.task_id, attempt = claim.attempt, "sent");
+                tracing::debug!(delivery.id = %claim.id, what, task.id = task, attempt = claim.attempt, "sent");
                 "sent"
             }
             Verdict::Failed(reason) => {
-                tracing::warn!(delivery.id = %claim.id, task.id = %claim.task_id, attempt = claim.attempt, reason, "gave up");
+                tracing::warn!(delivery.id = %claim.id, what, task.id = task, attempt = claim.attempt, reason, "gave up");
                 "failed"
             }
             Verdict::Suppressed(reason) => {
-                tracing::info!(delivery.id = %claim.id, task.id = %claim.task_id, reason, "not sent");
+                tracing::info!(delivery.id = %claim.id, what, task.id = task, reason, "not sent");
                 "suppressed"
             }
             Verdict::Retry { after, reason } => {
                 tracing::info!(
                     delivery.id = %claim.id,
-                    task.id = %claim.task_id,
+                    what, task.id = task,
                     attempt = claim.attempt,
                     retry_after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
                     reason,
@@ -122,6 +127,9 @@ fn tell(outcomes: &[Outcome], recorded: &[Recorded]) {
             }
             Verdict::GivenBack => continue,
         };
-        metrics::NOTIFICATIONS.with_label_values(&[CHANNEL, status]).inc();
+        match claim.what {
+            What::Reminder(_) => metrics::NOTIFICATIONS.with_label_values(&[CHANNEL, status]).inc(),
+            What::Account(_) => metrics::ACCOUNT_MAILS.with_label_values(&[what, status]).inc(),
+        }
     }
 }

@@ -28,6 +28,7 @@ mod tests {
         deadline: Duration::from_hours(24),
         retry_min: Duration::from_secs(15),
         retry_max: Duration::from_mins(30),
+        require_verified: false,
     };
 
     fn seconds(attempt: i32, jitter: f64) -> f64 {

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::circuit::{Circuit, Permit};
-use crate::deliveries::{self, Claim, Outcome, Verdict};
+use crate::deliveries::{self, Claim, Link, Outcome, Verdict, What};
 use crate::message::{Mail, Writer};
 use crate::record::{Finished, Recorder};
 use crate::smtp::{SendError, Smtp};
@@ -278,6 +278,15 @@ impl Shared {
         let Some(recipient) = &claim.recipient else {
             return Verdict::Suppressed("there is no such user".to_owned());
         };
+        match &claim.what {
+            What::Reminder(_) if self.config.require_verified && !recipient.verified => {
+                return Verdict::Suppressed("the address is not verified".to_owned());
+            }
+            What::Account(Link { token: None, .. }) => {
+                return Verdict::Suppressed("the link has expired".to_owned());
+            }
+            _ => {}
+        }
         let mail = match self.writer.write(claim, recipient) {
             Ok(mail) => mail,
             Err(error) => return Verdict::Failed(error.to_string()),

@@ -9,6 +9,8 @@ use minijinja::{Environment, UndefinedBehavior, Value, context};
 use schemas::{Priority, Task, Timestamp, now};
 use uuid::Uuid;
 
+use crate::deliveries::Purpose;
+
 /// Reminders that are later than this say so.
 const WORTH_MENTIONING: Duration = Duration::from_mins(1);
 
@@ -17,11 +19,47 @@ const TEXT: &str = "reminder.txt";
 /// The ending makes values be escaped.
 const HTML: &str = "reminder.html";
 
-const COMPILED_IN: [(&str, &str); 3] = [
+const COMPILED_IN: [(&str, &str); 9] = [
     (SUBJECT, include_str!("../templates/subject.txt")),
     (TEXT, include_str!("../templates/reminder.txt")),
     (HTML, include_str!("../templates/reminder.html")),
+    (
+        "verify_email_subject.txt",
+        include_str!("../templates/verify_email_subject.txt"),
+    ),
+    ("verify_email.txt", include_str!("../templates/verify_email.txt")),
+    (
+        "verify_email.html",
+        include_str!("../templates/verify_email.html"),
+    ),
+    (
+        "reset_password_subject.txt",
+        include_str!("../templates/reset_password_subject.txt"),
+    ),
+    (
+        "reset_password.txt",
+        include_str!("../templates/reset_password.txt"),
+    ),
+    (
+        "reset_password.html",
+        include_str!("../templates/reset_password.html"),
+    ),
 ];
+
+/// What the templates about accounts are about.
+#[derive(Debug, Clone, Copy)]
+pub struct AccountLink<'a> {
+    /// What the link is for.
+    pub purpose: Purpose,
+    /// The recipient's name; empty where it is not to be said.
+    pub name: &'a str,
+    /// What links begin with.
+    pub public_url: &'a str,
+    /// The secret. It goes behind the #, which browsers keep to themselves.
+    pub token: &'a str,
+    /// How long the link is good for.
+    pub good_for: Duration,
+}
 
 /// What the templates are about.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +120,20 @@ impl Templates {
                 .render(reminder)
                 .context("the templates cannot be rendered")?;
         }
+        for purpose in Purpose::ALL {
+            for name in ["Ada", ""] {
+                let link = AccountLink {
+                    purpose,
+                    name,
+                    public_url: "http://localhost",
+                    token: "token",
+                    good_for: Duration::from_hours(1),
+                };
+                templates
+                    .render_link(link)
+                    .context("the templates cannot be rendered")?;
+            }
+        }
         Ok(templates)
     }
 
@@ -101,11 +153,47 @@ impl Templates {
             name => reminder.name,
             task_id => task.id.to_string(),
         };
-        let render = |name: &str, variables: &Value| self.environment.get_template(name)?.render(variables);
+        self.content([SUBJECT, TEXT, HTML], &variables)
+    }
+
+    /// The words for a link.
+    pub fn render_link(&self, link: AccountLink<'_>) -> Result<Content, minijinja::Error> {
+        let (page, names) = match link.purpose {
+            Purpose::VerifyEmail => (
+                "verify-email",
+                [
+                    "verify_email_subject.txt",
+                    "verify_email.txt",
+                    "verify_email.html",
+                ],
+            ),
+            Purpose::ResetPassword => (
+                "reset-password",
+                [
+                    "reset_password_subject.txt",
+                    "reset_password.txt",
+                    "reset_password.html",
+                ],
+            ),
+        };
+        let variables = context! {
+            name => Some(link.name).filter(|name| !name.is_empty()),
+            link => format!("{}/{page}#{}", link.public_url, link.token),
+            good_for => span_in_words(link.good_for),
+        };
+        self.content(names, &variables)
+    }
+
+    fn content(
+        &self,
+        [subject, text, html]: [&str; 3],
+        variables: &Value,
+    ) -> Result<Content, minijinja::Error> {
+        let render = |name: &str| self.environment.get_template(name)?.render(variables);
         Ok(Content {
-            subject: render(SUBJECT, &variables)?,
-            text: render(TEXT, &variables)?,
-            html: render(HTML, &variables)?,
+            subject: render(subject)?,
+            text: render(text)?,
+            html: render(html)?,
         })
     }
 }

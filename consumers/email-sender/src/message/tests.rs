@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::config::MailConfig;
+use crate::deliveries::{Link, Purpose, Rung};
 
 fn writer() -> Writer {
     Writer::new(&MailConfig {
@@ -10,6 +11,7 @@ fn writer() -> Writer {
         from_name: "Carillon".to_owned(),
         message_id_domain: "mail.example".to_owned(),
         template_dir: None,
+        public_url: "https://carillon.example".to_owned(),
     })
     .unwrap()
 }
@@ -39,13 +41,15 @@ fn claim(title: &str, description: Option<&str>) -> Claim {
     Claim {
         id: Uuid::from_u128(7),
         user_id: Uuid::from_u128(2),
-        reminder_id: Uuid::from_u128(3),
-        task_id: task.id,
-        fire_at: now,
+        what: What::Reminder(Rung {
+            reminder_id: Uuid::from_u128(3),
+            task_id: task.id,
+            fire_at: now,
+            task: serde_json::to_value(task).unwrap(),
+            late: Duration::ZERO,
+        }),
         attempt: 1,
-        task: serde_json::to_value(task).unwrap(),
         recipient: None,
-        late: Duration::ZERO,
         age: Duration::ZERO,
         claimed: Instant::now(),
     }
@@ -56,6 +60,7 @@ fn recipient(name: &str) -> Recipient {
         email: "ada@example.com".to_owned(),
         name: name.to_owned(),
         timezone: "UTC".to_owned(),
+        verified: true,
     }
 }
 
@@ -180,6 +185,55 @@ fn nothing_that_a_person_types_adds_a_header_or_ends_the_mail() {
 }
 
 #[test]
+fn the_secret_of_a_link_stands_behind_the_hash_where_no_server_sees_it() {
+    for (purpose, subject, page) in [
+        (
+            Purpose::VerifyEmail,
+            "Please confirm your email address",
+            "verify-email",
+        ),
+        (Purpose::ResetPassword, "Set a new password", "reset-password"),
+    ] {
+        let link = Link {
+            purpose,
+            token: Some("T-_0k3n".to_owned()),
+            good_for: Duration::from_mins(60),
+        };
+        assert!(!format!("{link:?}").contains("T-_0k3n"));
+        let claim = Claim {
+            what: What::Account(link),
+            ..claim("x", None)
+        };
+        let mail = writer()
+            .write(&claim, &recipient("<b>Ada</b>\r\nBcc: eve@example.com"))
+            .unwrap();
+        let mail = String::from_utf8(mail.bytes).unwrap();
+        let (headers, body) = headers(&mail);
+        assert_eq!(headers.len(), HEADERS.len());
+        assert!(headers.contains(&("Subject".to_owned(), subject.to_owned())));
+        // Quoted-printable: an = at the end of a line goes on in the next.
+        let body = body.replace("=\r\n", "");
+        let link = format!("https://carillon.example/{page}#T-_0k3n");
+        assert_eq!(
+            body.matches(&link).count(),
+            3,
+            "in the text, and twice in the HTML: {body}"
+        );
+        assert!(body.contains("60 minutes"), "{body}");
+        let (text, html) = body.split_once("text/html").unwrap();
+        assert!(text.contains("Hello <b>Ada</b> Bcc: eve@example.com,"), "{text}");
+        assert!(html.contains("Hello &lt;b&gt;Ada"), "{html}");
+        // Who registered is not yet known to be who reads.
+        let stranger = Recipient {
+            verified: false,
+            ..recipient("Buy now")
+        };
+        let mail = String::from_utf8(writer().write(&claim, &stranger).unwrap().bytes).unwrap();
+        assert!(mail.contains("Hello,\r\n") && !mail.contains("Buy now"), "{mail}");
+    }
+}
+
+#[test]
 fn any_character_at_all_makes_a_mail() {
     for c in ('\0'..='\u{2100}').chain(['\u{fdd0}', '\u{feff}', '\u{fffd}', '\u{10ffff}']) {
         let text = format!("a{c}b");
@@ -229,10 +283,10 @@ fn addresses_that_could_leave_the_dialogue_are_refused_without_being_told() {
 
 #[test]
 fn a_stored_task_that_is_none_is_an_error_and_no_panic() {
-    let claim = Claim {
-        task: serde_json::json!({"title": 1}),
-        ..claim("x", None)
-    };
+    let mut claim = claim("x", None);
+    if let What::Reminder(rung) = &mut claim.what {
+        rung.task = serde_json::json!({"title": 1});
+    }
     assert!(matches!(
         writer().write(&claim, &recipient("Ada")),
         Err(Unwritable::Task(_))
@@ -267,6 +321,7 @@ fn a_sender_name_that_breaks_the_mail_is_found_at_start() {
             from_name: name.to_owned(),
             message_id_domain: "mail.example".to_owned(),
             template_dir: None,
+            public_url: "https://carillon.example".to_owned(),
         };
         Writer::new(&config).unwrap_or_else(|error| panic!("{name:?}: {error:#}"));
     }

@@ -5,6 +5,7 @@
     reason = "a test that cannot be set up should fail at once"
 )]
 
+mod account_mails;
 mod catcher;
 mod delivery;
 mod fixture;
