@@ -233,11 +233,15 @@ pub mod tests {
             session: None,
         };
         assert_eq!(tokens.verify(&token), Some(bearer.clone()));
-        let session = Some(Uuid::now_v7());
+        let session = Uuid::now_v7();
         let token = tokens
-            .issue_for_session(user_id, "Europe/Berlin", session.unwrap())
+            .issue_for_session(user_id, "Europe/Berlin", session)
             .unwrap();
-        assert_eq!(tokens.verify(&token), Some(Bearer { session, ..bearer }));
+        let of_session = Bearer {
+            session: Some(session),
+            ..bearer
+        };
+        assert_eq!(tokens.verify(&token), Some(of_session));
     }
 
     #[test]
