@@ -168,6 +168,7 @@ fn router(app: App, health: Health, config: &HttpConfig) -> Router {
     let (routes, api) = routes::all().split_for_parts();
     let routes = routes
         .merge(routes::description::router(&openapi::complete(api)))
+        .merge(routes::pages::router())
         .with_state(app)
         .layer(axum::middleware::from_fn(middleware::not_modified))
         .merge(http::admin_router(health))

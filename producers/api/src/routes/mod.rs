@@ -5,6 +5,7 @@ mod batch;
 pub mod description;
 mod find;
 mod me;
+pub mod pages;
 mod tags;
 mod tasks;
 mod tokens;

@@ -168,3 +168,28 @@ async fn an_unknown_address_gets_the_same_answer_and_no_mail() {
         .unwrap();
     assert_eq!(links, 1);
 }
+
+#[tokio::test]
+async fn mailed_links_lead_to_a_page_that_loads_nothing_from_elsewhere_and_does_nothing_by_itself() {
+    let server = Server::start().await;
+    for path in ["/verify-email", "/reset-password"] {
+        let page = server.get(path).await;
+        assert_eq!(page.status, StatusCode::OK);
+        let policy = page.header(reqwest::header::CONTENT_SECURITY_POLICY);
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'self'"),
+            "{policy}"
+        );
+        assert!(
+            page.text.contains("<form>") && !page.text.contains("http"),
+            "{}",
+            page.text
+        );
+        for part in ["/link.js", "/link.css"] {
+            assert!(page.text.contains(part));
+            assert_eq!(server.get(part).await.status, StatusCode::OK);
+        }
+    }
+    let script = server.get("/link.js").await.text;
+    assert!(script.contains("'/api/auth' + location.pathname"));
+}
