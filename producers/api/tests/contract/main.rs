@@ -15,7 +15,7 @@ use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
-use server::Server;
+use server::{Answer, Server};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -49,9 +49,12 @@ fn text(bytes: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_one_that_the_description_promises() {
     let server = Server::start().await;
-    let account = json!({"email": "ada@example.org", "password": "correct horse", "name": "Ada", "timezone": "Europe/London"});
+    // Neither a password that the description's examples know nor a session that an operation could end: the account would
+    // be gone after the first examples, and everything after that a 401.
+    let account = json!({"email": "ada@example.org", "password": "nobody's example", "name": "Ada", "timezone": "Europe/London"});
     let account = server.post("/api/auth/register", &account).await.json();
-    let token = account["access_token"].as_str().unwrap();
+    let id = account["user"]["id"].as_str().unwrap().parse().unwrap();
+    let token = server.tokens.issue(id, "Europe/London").unwrap();
     let requirements = checkout().join("producers/api/tests/contract/requirements.txt");
     let made = run(Command::new(checkout().join("scripts/venv")).arg(&requirements)).await;
     assert!(made.status.success(), "{}", text(&made.stderr));
@@ -77,6 +80,18 @@ async fn every_answer_is_one_that_the_description_promises() {
     let report = text(&fuzzed.stdout);
     println!("{report}");
     assert!(fuzzed.status.success(), "{report}\n{}", text(&fuzzed.stderr));
+    let me = Answer::to(
+        server
+            .request(reqwest::Method::GET, "/api/me")
+            .bearer_auth(&token),
+    )
+    .await;
+    assert_eq!(
+        me.status,
+        reqwest::StatusCode::OK,
+        "the token was good to the end: {}",
+        me.text
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
