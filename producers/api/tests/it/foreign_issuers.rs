@@ -363,3 +363,42 @@ async fn somebody_who_has_left_does_not_come_back_by_another_issuer_before_the_d
         .unwrap();
     ada.get("/api/tasks").await.problem(401, "invalid-token");
 }
+
+#[tokio::test]
+async fn pyjwt_verifies_our_tokens_by_our_keys_and_we_accept_its_tokens() {
+    let abroad = Abroad::start().await;
+    let issuer = format!("{ISSUER} {AUDIENCE} {}", abroad.url).parse().unwrap();
+    let server = Server::start_with(|config| {
+        config.accounts.trusted_issuers = vec![issuer];
+        // As in production: keys that are derived.
+        config.tokens.rotation = Some(std::time::Duration::from_hours(24));
+    })
+    .await;
+    let bob = register(&server, "bob@example.org").await;
+    let interop = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/interop");
+    let venv = tokio::process::Command::new(interop.join("../../scripts/venv"))
+        .arg(interop.join("jwt_requirements.txt"))
+        .output()
+        .await
+        .unwrap();
+    assert!(venv.status.success(), "{}", String::from_utf8_lossy(&venv.stderr));
+    let venv = String::from_utf8(venv.stdout).unwrap();
+    let done = tokio::process::Command::new(std::path::Path::new(venv.trim()).join("bin/python"))
+        .arg("-I")
+        .arg(interop.join("jwt_abroad.py"))
+        .arg(format!("http://{}/.well-known/jwks.json", server.address))
+        .arg(bob["access_token"].as_str().unwrap())
+        .args([ISSUER, AUDIENCE])
+        .env("NO_PROXY", "127.0.0.1")
+        .output()
+        .await
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let said: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(said["claims"]["sub"], bob["user"]["id"]);
+    *abroad.answer.lock().unwrap() = Ok(json!({"keys": [said["key"]]}));
+    let ada = bearer(&server, said["token"].as_str().unwrap().to_owned());
+    let me = ada.get("/api/me").await;
+    assert_eq!(me.status, 200, "{}", me.text);
+    assert_eq!(me.json()["timezone"], "Asia/Tokyo");
+}
