@@ -29,7 +29,11 @@ impl FromRequestParts<App> for ClientAddress {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        Ok(Self(client_address(&parts.extensions, &parts.headers, app.trusted_proxies)))
+        Ok(Self(client_address(
+            &parts.extensions,
+            &parts.headers,
+            app.trusted_proxies,
+        )))
     }
 }
 
@@ -41,7 +45,9 @@ fn forwarded(headers: &HeaderMap, trusted_proxies: usize) -> Option<IpAddr> {
         .flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
     let address = seen_from_the_right.take(trusted_proxies).last()?.trim();
     let with_port = || address.parse::<SocketAddr>().ok().map(|address| address.ip());
-    let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|address| address.strip_suffix(']'));
     bare.unwrap_or(address).parse().ok().or_else(with_port)
 }
 

@@ -14,10 +14,10 @@ use utoipa::{IntoParams, PartialSchema};
 use uuid::Uuid;
 
 use crate::App;
-use crate::answer::Answer;
-use crate::idempotency::BodyDigest;
 use crate::accounts::authenticate::{Principal, authenticate};
 use crate::accounts::personal_tokens::Scope;
+use crate::answer::Answer;
+use crate::idempotency::BodyDigest;
 use crate::input::{self, read};
 use crate::problem::{Kind, Problem};
 use crate::token::Bearer;
@@ -127,7 +127,8 @@ async fn principal(parts: &mut Parts, app: &App) -> Result<Principal, Problem> {
         return Ok(principal.clone());
     }
     let principal = authenticate(app, &parts.headers).await?;
-    app.limits.count_user(&parts.extensions, principal.bearer.user_id)?;
+    app.limits
+        .count_user(&parts.extensions, principal.bearer.user_id)?;
     parts.extensions.insert(principal.clone());
     Ok(principal)
 }
