@@ -1,0 +1,167 @@
+//! Wall clocks: which second a local time is.
+//!
+//! A local time that does not exist, because clocks were put forward over it, is read with the offset in force before
+//! the gap; one that exists twice is its first, earlier second (RFC 5545, section 3.3.5, and its erratum 4271). Apart
+//! from those in gaps, then, later local times are later seconds.
+
+use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeZone, Utc};
+use chrono_tz::Tz;
+
+use crate::calendar::{DAY, Wall, local_of};
+
+/// Seconds since 1970: of an instant where there is a zone, of the wall clock where there is none.
+pub(crate) type Tick = i64;
+
+/// The zone data has no two changes nearer to each other (the nearest are four days apart), and no change is longer
+/// than a day.
+const STEP: i64 = 3 * DAY;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Floating,
+    Zone(Tz),
+}
+
+/// A change of a zone's offset.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Change {
+    /// The first second of the new offset.
+    pub(crate) at: Tick,
+    before: i64,
+    after: i64,
+}
+
+impl Change {
+    /// Seconds the clocks are put forward.
+    pub(crate) fn gap(self) -> i64 {
+        self.after - self.before
+    }
+
+    /// What clocks would have shown at the change: where a gap begins or a fold ends.
+    pub(crate) fn old_wall(self) -> Wall {
+        self.at + self.before
+    }
+
+    /// What clocks show at the change: where a gap ends or a fold begins.
+    pub(crate) fn new_wall(self) -> Wall {
+        self.at + self.after
+    }
+}
+
+/// What a second is to the change of offset before it.
+pub(crate) enum Place {
+    /// Local times run on.
+    Plain,
+    /// Local times of the gap are read as seconds around this one.
+    AfterGap(Change),
+    /// The clock shows times that it has shown before.
+    SecondPass(Change),
+}
+
+impl Clock {
+    fn offset(self, tick: Tick) -> i64 {
+        match self {
+            Self::Floating => 0,
+            Self::Zone(zone) => i64::from(
+                zone.offset_from_utc_datetime(&local_of(tick))
+                    .fix()
+                    .local_minus_utc(),
+            ),
+        }
+    }
+
+    pub(crate) fn wall(self, tick: Tick) -> Wall {
+        tick + self.offset(tick)
+    }
+
+    /// The second a local time is, and the gap it lies in.
+    pub(crate) fn read(self, wall: Wall) -> (Tick, Option<Change>) {
+        let Self::Zone(zone) = self else {
+            return (wall, None);
+        };
+        let offset = |offset: &<Tz as TimeZone>::Offset| i64::from(offset.fix().local_minus_utc());
+        match zone.offset_from_local_datetime(&local_of(wall)) {
+            MappedLocalTime::Single(only) => (wall - offset(&only), None),
+            MappedLocalTime::Ambiguous(one, other) => (wall - offset(&one).max(offset(&other)), None),
+            MappedLocalTime::None => {
+                let gap = self.gap_around(wall);
+                (wall - gap.before, Some(gap))
+            }
+        }
+    }
+
+    pub(crate) fn tick(self, wall: Wall) -> Tick {
+        self.read(wall).0
+    }
+
+    /// Searches for the second at which the clock goes from before `wall` to after it. One exists between the two ends,
+    /// and as no second shows `wall` itself it can only be the gap, whatever other changes are near.
+    fn gap_around(self, wall: Wall) -> Change {
+        let (mut low, mut high) = (wall - 2 * DAY, wall + 2 * DAY);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.wall(middle) > wall {
+                high = middle;
+            } else {
+                low = middle;
+            }
+        }
+        Change {
+            at: high,
+            before: self.offset(low),
+            after: self.offset(high),
+        }
+    }
+
+    /// The change after `low` and not after `high`, which are at most [`STEP`] apart.
+    fn change(self, mut low: Tick, mut high: Tick) -> Option<Change> {
+        let (before, after) = (self.offset(low), self.offset(high));
+        if before == after {
+            return None;
+        }
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.offset(middle) == before {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Some(Change {
+            at: high,
+            before,
+            after,
+        })
+    }
+
+    pub(crate) fn place(self, tick: Tick) -> Place {
+        if self == Self::Floating {
+            return Place::Plain;
+        }
+        match self.change(tick - DAY, tick) {
+            Some(change) if tick < change.at + change.gap() => Place::AfterGap(change),
+            Some(change) if tick < change.at - change.gap() => Place::SecondPass(change),
+            _ => Place::Plain,
+        }
+    }
+
+    /// The gaps that begin after `from` and not after `to`.
+    pub(crate) fn gaps(self, from: Tick, to: Tick) -> impl Iterator<Item = Change> {
+        let steps = match self {
+            Self::Floating => 0,
+            Self::Zone(_) => (to - from).max(0) / STEP + 1,
+        };
+        (0..steps)
+            .map(move |step| (from + step * STEP, (from + (step + 1) * STEP).min(to)))
+            .filter_map(move |(low, high)| self.change(low, high))
+            .filter(|change| change.gap() > 0)
+    }
+}
+
+pub(crate) fn utc_of(tick: Tick) -> DateTime<Utc> {
+    local_of(tick).and_utc()
+}
+
+pub(crate) fn tick_of(utc: NaiveDateTime) -> Tick {
+    utc.and_utc().timestamp()
+}
