@@ -1,6 +1,7 @@
 //! `carillon`: what operators and scripts do around the services.
 
 mod migrate;
+mod occurrences;
 mod schema_gate;
 mod topics;
 
@@ -21,6 +22,9 @@ enum Command {
     /// Applies the database migrations that are missing. Safe to run by many at once. DATABASE_URL is the owner's;
     /// `<SERVICE>_DATABASE_PASSWORD` (or `…_FILE`), where set, becomes the password of that service's role.
     Migrate,
+    /// Prints when something recurs: of rules, dates and exceptions as iCalendar has them. Exit code 2, with the reason,
+    /// for a rule that is no good.
+    Occurrences(occurrences::Occurrences),
     /// Topics, as they are declared in schemas/src/topics.rs.
     #[command(subcommand)]
     Topics(Topics),
@@ -60,6 +64,7 @@ enum Schemas {
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Migrate => migrate::run().await,
+        Command::Occurrences(arguments) => occurrences::run(&arguments),
         Command::Topics(Topics::Ensure { replication_factor }) => topics::ensure(replication_factor).await,
         Command::Topics(Topics::Describe) => topics::describe().await,
         Command::Schemas(Schemas::Check { avro, released }) => schema_gate::check(&avro, &released),

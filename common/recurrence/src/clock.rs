@@ -4,7 +4,7 @@
 //! the gap; one that exists twice is its first, earlier second (RFC 5545, section 3.3.5, and its erratum 4271). Apart
 //! from those in gaps, then, later local times are later seconds.
 
-use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeZone, Utc};
+use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 
 use crate::calendar::{DAY, Wall, local_of};
@@ -158,10 +158,22 @@ impl Clock {
     }
 }
 
-pub(crate) fn utc_of(tick: Tick) -> DateTime<Utc> {
-    local_of(tick).and_utc()
-}
-
 pub(crate) fn tick_of(utc: NaiveDateTime) -> Tick {
     utc.and_utc().timestamp()
+}
+
+/// The instant a local time of a zone stands for (RFC 5545 section 3.3.5).
+///
+/// A local time that does not exist, because clocks were put forward over it, is read with the offset in force before
+/// the gap; one that exists twice is its first, earlier instant. Total: beyond the years chrono can represent the result
+/// is the nearest instant it can.
+#[must_use]
+pub fn resolve(local: NaiveDateTime, zone: Tz) -> DateTime<Utc> {
+    let tick = Clock::Zone(zone).tick(tick_of(local));
+    let end = if tick < 0 {
+        DateTime::<Utc>::MIN_UTC
+    } else {
+        DateTime::<Utc>::MAX_UTC
+    };
+    DateTime::from_timestamp(tick, local.nanosecond()).unwrap_or(end)
 }

@@ -105,8 +105,8 @@ pub enum Error {
 pub(crate) struct Budget(u32);
 
 impl Budget {
-    /// Searches through the whole calendar day by day, and 60 times that, fit in.
-    pub(crate) const PER_CALL: u32 = 4_000_000;
+    /// A search through all weeks of the calendar fits in four times.
+    const PER_CALL: u32 = 2_000_000;
 
     pub(crate) fn new() -> Self {
         Self(Self::PER_CALL)

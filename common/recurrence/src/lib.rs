@@ -28,6 +28,9 @@ mod calendar;
 mod clock;
 mod dates;
 mod error;
+mod explain;
+#[doc(hidden)]
+pub mod fuzz_entry;
 mod moment;
 mod parse;
 mod pattern;
@@ -35,6 +38,8 @@ mod quote;
 mod rule;
 mod set;
 
+pub use chrono_tz::Tz;
+pub use clock::resolve;
 pub use error::Error;
 pub use moment::{Moment, Start};
 pub use rule::{Freq, MAX_RULE_CHARS, NthWeekday, Rule, Skip, Until};

@@ -358,6 +358,9 @@ impl Steps {
         upper: Wall,
         budget: &mut Budget,
     ) -> Result<Option<Wall>, Error> {
+        if self.units.len() == 0 {
+            return Ok(None);
+        }
         while at <= upper {
             budget.step()?;
             let (day, second) = split(at);
@@ -390,6 +393,9 @@ impl Steps {
         lower: Wall,
         budget: &mut Budget,
     ) -> Result<Option<Wall>, Error> {
+        if self.units.len() == 0 {
+            return Ok(None);
+        }
         while at + self.unit > lower {
             budget.step()?;
             let (day, second) = split(at);

@@ -143,17 +143,24 @@ impl Rule {
         self.until
     }
 
-    /// The most times the rule can name on one day, before BYSETPOS and the dates thin them out.
+    /// How many times of day the rule names, or goes through, on a day at most: before INTERVAL, BYSETPOS and the dates
+    /// thin them out.
     #[must_use]
     pub fn times_per_day(&self) -> u32 {
-        let listed = |list: &[u8], all: u32, implied: bool| match (list.len(), implied) {
-            (0, true) => 1,
-            (0, false) => all,
-            (len, _) => u32::try_from(len).unwrap_or(all),
+        let part = |list: &[u8], all: u32, whole: bool| match u32::try_from(list.len()) {
+            Ok(0) if whole => all,
+            Ok(0) => 1,
+            len => len.unwrap_or(all),
         };
-        listed(&self.by_hour, 24, self.freq < Freq::Hourly)
-            * listed(&self.by_minute, 60, self.freq < Freq::Minutely)
-            * listed(&self.by_second, 60, self.freq < Freq::Secondly)
+        part(&self.by_hour, 24, self.freq >= Freq::Hourly)
+            * part(&self.by_minute, 60, self.freq >= Freq::Minutely)
+            * part(&self.by_second, 60, self.freq >= Freq::Secondly)
+    }
+
+    /// Whether the rule names more than one second of a minute.
+    #[must_use]
+    pub fn several_seconds(&self) -> bool {
+        self.by_second.len() > 1
     }
 }
 

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use chrono::{NaiveTime, TimeZone};
+use chrono_tz::Tz;
 
 use crate::calendar::{DAY, Wall, local_of, wall_of};
-use crate::clock::{Clock, Place, Tick, tick_of, utc_of};
+use crate::clock::{Clock, Place, Tick, tick_of};
 use crate::error::{Budget, Error};
 use crate::moment::{Moment, Start};
 use crate::pattern::Pattern;
@@ -22,15 +23,15 @@ pub const MAX_DATES: usize = 10_000;
 /// [`Display`](fmt::Display) are the properties DTSTART, RRULE, RDATE and EXDATE in their canonical form.
 #[derive(Debug, Clone)]
 pub struct Recurrence {
-    start: Start,
+    pub(crate) start: Start,
     rules: Vec<Rule>,
     sources: Vec<Source>,
     /// Sorted, each once.
-    dates: Vec<Tick>,
+    pub(crate) dates: Vec<Tick>,
     /// The start itself, where it has to be said: without rules, and when it is the second pass of a repeated time.
     own: Option<Tick>,
     /// Sorted, each once.
-    exceptions: Vec<Tick>,
+    pub(crate) exceptions: Vec<Tick>,
 }
 
 /// One rule on the time line.
@@ -267,7 +268,7 @@ impl Recurrence {
     }
 
     /// The second `at` lies in, and whether it lies behind its beginning.
-    fn query(&self, at: &Moment) -> Result<(Tick, bool), Error> {
+    pub(crate) fn query(&self, at: &Moment) -> Result<(Tick, bool), Error> {
         let (seconds, cut) = at.seconds();
         let tick = match (self.start.clock, at) {
             (Clock::Zone(_), Moment::Instant(_)) => seconds,
@@ -289,7 +290,7 @@ impl Recurrence {
         }
     }
 
-    fn moment(&self, tick: Tick) -> Moment {
+    pub(crate) fn moment(&self, tick: Tick) -> Moment {
         match self.start.clock {
             Clock::Zone(zone) => Moment::Instant(zone.from_utc_datetime(&local_of(tick)).fixed_offset()),
             Clock::Floating if self.start.whole_days => Moment::Date(local_of(tick).date()),
@@ -602,37 +603,31 @@ impl<'a> IntoIterator for &'a Recurrence {
 
 impl fmt::Display for Recurrence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let local = local_of(self.start.wall);
+        let date_time = |tick: Tick| local_of(tick).format("%Y%m%dT%H%M%S");
+        let date = |tick: Tick| local_of(tick).format("%Y%m%d");
+        let wall = self.start.wall;
         match self.start.clock {
-            Clock::Floating if self.start.whole_days => {
-                write!(f, "DTSTART;VALUE=DATE:{}", local.format("%Y%m%d"))?
-            }
-            Clock::Floating => write!(f, "DTSTART:{}", local.format("%Y%m%dT%H%M%S"))?,
-            Clock::Zone(chrono_tz::Tz::UTC) => write!(f, "DTSTART:{}", local.format("%Y%m%dT%H%M%SZ"))?,
-            Clock::Zone(zone) => write!(
-                f,
-                "DTSTART;TZID={}:{}",
-                zone.name(),
-                local.format("%Y%m%dT%H%M%S")
-            )?,
-        }
+            Clock::Floating if self.start.whole_days => write!(f, "DTSTART;VALUE=DATE:{}", date(wall)),
+            Clock::Floating => write!(f, "DTSTART:{}", date_time(wall)),
+            Clock::Zone(Tz::UTC) => write!(f, "DTSTART:{}Z", date_time(wall)),
+            Clock::Zone(zone) => write!(f, "DTSTART;TZID={}:{}", zone.name(), date_time(wall)),
+        }?;
         for rule in &self.rules {
             write!(f, "\nRRULE:{rule}")?;
         }
         for (name, ticks) in [("RDATE", &self.dates), ("EXDATE", &self.exceptions)] {
             for (index, tick) in ticks.iter().enumerate() {
-                let at = utc_of(*tick);
-                match (index, self.start.whole_days) {
-                    (0, true) => write!(f, "\n{name};VALUE=DATE:")?,
-                    (0, false) => write!(f, "\n{name}:")?,
-                    _ => f.write_str(",")?,
-                }
-                match (self.start.clock, self.start.whole_days) {
-                    (_, true) => write!(f, "{}", at.format("%Y%m%d"))?,
-                    (Clock::Floating, false) => write!(f, "{}", at.format("%Y%m%dT%H%M%S"))?,
+                let separator = match (index, self.start.whole_days) {
+                    (0, true) => format!("\n{name};VALUE=DATE:"),
+                    (0, false) => format!("\n{name}:"),
+                    _ => ",".to_owned(),
+                };
+                match self.start.clock {
+                    _ if self.start.whole_days => write!(f, "{separator}{}", date(*tick)),
+                    Clock::Floating => write!(f, "{separator}{}", date_time(*tick)),
                     // In UTC, which says of a repeated local time which of the two it is.
-                    (Clock::Zone(_), false) => write!(f, "{}", at.format("%Y%m%dT%H%M%SZ"))?,
-                }
+                    Clock::Zone(_) => write!(f, "{separator}{}Z", date_time(*tick)),
+                }?;
             }
         }
         Ok(())

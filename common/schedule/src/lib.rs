@@ -7,7 +7,7 @@
 //! - [`zone`]: zone names, and which instant a local time stands for.
 //! - [`due`]: a due time or a whole day, and the instants that they stand for.
 //! - [`duration`]: signed offsets such as `-PT10M` relative to a due time, and reminder triggers.
-//! - [`rule`]: recurrence rules (RFC 5545 section 3.3.10).
+//! - [`rule`]: recurrence rules, those of the crate `recurrence` as far as the product takes them.
 //!
 //! Zone data is compiled in by `chrono-tz`, which holds transitions up to the year 2099; later instants keep
 //! the last offset of their zone.

@@ -1,6 +1,6 @@
 //! Zone names, and which instant a local time stands for.
 
-use chrono::{DateTime, FixedOffset, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, NaiveDateTime, Offset, TimeZone, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 
 use crate::quote::quote;
@@ -89,83 +89,11 @@ pub fn parse_zone(name: &str) -> Result<Tz, ZoneError> {
 /// ```
 #[must_use]
 pub fn resolve_local(local: NaiveDateTime, zone: Tz) -> DateTime<Utc> {
-    locate(local, zone).at
-}
-
-/// A local time on the time line.
-pub(crate) struct Located {
-    /// The instant, as [`resolve_local`] defines it.
-    pub(crate) at: DateTime<Utc>,
-    /// How far the clock shows later than asked for at `at`: the length of the gap, zero outside of gaps.
-    pub(crate) moved: TimeDelta,
-}
-
-pub(crate) fn locate(local: NaiveDateTime, zone: Tz) -> Located {
-    match zone.offset_from_local_datetime(&local) {
-        MappedLocalTime::Single(offset) => Located {
-            at: subtract(local, offset.fix()),
-            moved: TimeDelta::zero(),
-        },
-        MappedLocalTime::Ambiguous(one, other) => {
-            let at = subtract(local, one.fix()).min(subtract(local, other.fix()));
-            Located {
-                at,
-                moved: TimeDelta::zero(),
-            }
-        }
-        MappedLocalTime::None => match gap_around(local, zone) {
-            Some((before, after)) => Located {
-                at: subtract(local, before),
-                moved: TimeDelta::seconds(i64::from(after.local_minus_utc() - before.local_minus_utc())),
-            },
-            None => Located {
-                at: clamp(local),
-                moved: TimeDelta::zero(),
-            },
-        },
-    }
+    recurrence::resolve(local, zone)
 }
 
 /// The local time at an instant; `None` only at the very ends of chrono's calendar.
 pub(crate) fn local_time(at: DateTime<Utc>, zone: Tz) -> Option<NaiveDateTime> {
     let utc = at.naive_utc();
     utc.checked_add_offset(zone.offset_from_utc_datetime(&utc).fix())
-}
-
-/// The offsets before and after the gap `local` lies in.
-///
-/// Searches for the second at which the clock goes from before `local` to after it. One exists between the
-/// two ends, and as no second shows `local` itself it can only be the gap, whatever other transitions are
-/// near.
-fn gap_around(local: NaiveDateTime, zone: Tz) -> Option<(FixedOffset, FixedOffset)> {
-    /// More than the largest offset ever in use (under 16 hours) and the longest gap (24 hours) together.
-    const REACH: i64 = 2 * 24 * 3600;
-    let wanted = local.and_utc().timestamp();
-    let offset_at = |second: i64| {
-        let utc = DateTime::from_timestamp(second, 0)?.naive_utc();
-        Some(zone.offset_from_utc_datetime(&utc).fix())
-    };
-    let (mut before, mut after) = (wanted - REACH, wanted + REACH);
-    while after - before > 1 {
-        let middle = before + (after - before) / 2;
-        if middle + i64::from(offset_at(middle)?.local_minus_utc()) > wanted {
-            after = middle;
-        } else {
-            before = middle;
-        }
-    }
-    Some((offset_at(before)?, offset_at(after)?))
-}
-
-fn subtract(local: NaiveDateTime, offset: FixedOffset) -> DateTime<Utc> {
-    local
-        .checked_sub_offset(offset)
-        .map_or_else(|| clamp(local), |utc| utc.and_utc())
-}
-
-/// Only reached within a day of the ends of chrono's calendar.
-fn clamp(local: NaiveDateTime) -> DateTime<Utc> {
-    local
-        .and_utc()
-        .clamp(DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC)
 }

@@ -1,5 +1,6 @@
 //! The public face of the crate, as its users see it.
 
+mod properties;
 mod rfc5545;
 
 use recurrence::{Moment, Recurrence, Rule, Start};
