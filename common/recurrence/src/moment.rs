@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
 use chrono_tz::Tz;
 
-use crate::calendar::{FIRST_YEAR, LAST_YEAR, Wall, wall_of};
+use crate::calendar::{DAY, FIRST_WALL, LAST_WALL, Wall, wall_of};
 use crate::clock::{Clock, Tick};
 use crate::error::Error;
 use crate::parse::{basic_date, basic_date_time};
@@ -55,27 +55,13 @@ impl Moment {
     }
 
     pub(crate) fn in_calendar(&self) -> Result<(), Error> {
-        let year = match self {
-            Self::Date(date) => date.year(),
-            Self::Local(local) => local.year(),
+        let seconds = self.seconds().0;
+        let inside = match self {
+            Self::Date(_) | Self::Local(_) => (FIRST_WALL..=LAST_WALL).contains(&seconds),
             // A day is kept free at both ends for the offsets of zones.
-            Self::Instant(at) => {
-                let (first, last) = (
-                    at.to_utc() - chrono::TimeDelta::days(1),
-                    at.to_utc() + chrono::TimeDelta::days(1),
-                );
-                if first.year() < FIRST_YEAR {
-                    first.year()
-                } else {
-                    last.year()
-                }
-            }
+            Self::Instant(_) => (FIRST_WALL + DAY..=LAST_WALL - DAY).contains(&seconds),
         };
-        if (FIRST_YEAR..=LAST_YEAR).contains(&year) {
-            Ok(())
-        } else {
-            Err(Error::OutOfCalendar)
-        }
+        if inside { Ok(()) } else { Err(Error::OutOfCalendar) }
     }
 }
 

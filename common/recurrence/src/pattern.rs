@@ -10,6 +10,10 @@ use crate::dates::Dates;
 use crate::error::{Budget, Error};
 use crate::rule::{Freq, Rule};
 
+/// The calendar repeats after 146,097 days, leap days and weekdays alike. What has no local time for that long, times
+/// the interval where that has to come round too, never has one.
+const FOUR_CENTURIES: i64 = 146_097 * DAY;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
     dates: Dates,
@@ -40,6 +44,8 @@ struct Steps {
     all_units: bool,
     /// The times of a unit.
     times: Times,
+    /// Seconds after which everything repeats.
+    cycle: i64,
 }
 
 /// WEEKLY, MONTHLY and YEARLY: periods of calendar days, of which the one of the start and every `interval`-th after it
@@ -146,6 +152,7 @@ impl Pattern {
                 units: product(in_phase(units, unit, interval, phase)),
                 all_units,
                 times,
+                cycle: FOUR_CENTURIES.saturating_mul(interval * unit / gcd(FOUR_CENTURIES, interval * unit)),
             })
         } else {
             let (year, month, _) = civil(day);
@@ -320,6 +327,7 @@ impl Steps {
         upper: Wall,
         budget: &mut Budget,
     ) -> Result<Option<Wall>, Error> {
+        let upper = upper.min(from.saturating_add(self.cycle));
         let begin = from.div_euclid(self.unit) * self.unit;
         let Some(unit) = self.next_unit(dates, begin, upper, budget)? else {
             return Ok(None);
@@ -668,12 +676,21 @@ impl Periods {
         budget: &mut Budget,
     ) -> Result<Option<Wall>, Error> {
         let spill = i64::from(dates.spills());
-        let mut number = (self.number(dates, split(from).0) - spill).max(self.first);
-        while let Some(period) = self.period(dates, number) {
+        let first = (self.number(dates, split(from).0) - spill).max(self.first);
+        // As many as there are in four centuries, and the spilling one.
+        let most = match self.freq {
+            Freq::Yearly => 400,
+            Freq::Monthly => 4_800,
+            _ => 20_871,
+        };
+        for number in first..=first + most + spill {
             budget.step()?;
-            if join(period.first, 0) > upper {
+            let Some(period) = self
+                .period(dates, number)
+                .filter(|period| join(period.first, 0) <= upper)
+            else {
                 return Ok(None);
-            }
+            };
             if let Some(found) = self.first_in(&period, from) {
                 // The period after may have a day in this one.
                 let other = match self.period(dates, number + 1) {
@@ -682,7 +699,6 @@ impl Periods {
                 };
                 return Ok(Some(other.map_or(found, |other| other.min(found))));
             }
-            number += 1;
         }
         Ok(None)
     }
