@@ -1,5 +1,7 @@
 //! The public face of the crate, as its users see it.
 
+mod calendar;
+mod daylight;
 mod properties;
 mod rfc5545;
 
