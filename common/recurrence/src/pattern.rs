@@ -46,6 +46,15 @@ struct Steps {
     times: Times,
     /// Seconds after which everything repeats.
     cycle: i64,
+    /// Where units are few and in phase on few days only.
+    rare: Option<Rare>,
+}
+
+/// Units of a day, each with the days on which it is in phase: those with a remainder after division by `step`.
+#[derive(Debug, Clone)]
+struct Rare {
+    step: i64,
+    units: Vec<(i64, i64)>,
 }
 
 /// WEEKLY, MONTHLY and YEARLY: periods of calendar days, of which the one of the start and every `interval`-th after it
@@ -145,13 +154,15 @@ impl Pattern {
                         .collect(),
                 )
             };
+            let units = product(in_phase(units, unit, interval, phase));
             Shape::Steps(Steps {
                 unit,
                 interval,
                 phase,
-                units: product(in_phase(units, unit, interval, phase)),
                 all_units,
                 times,
+                rare: rare(&units, unit, interval, phase),
+                units,
                 cycle: FOUR_CENTURIES.saturating_mul(interval * unit / gcd(FOUR_CENTURIES, interval * unit)),
             })
         } else {
@@ -319,6 +330,81 @@ fn in_phase(units: (u64, u64, u64), unit: i64, interval: i64, phase: i64) -> (u6
     (hours, minutes, seconds)
 }
 
+/// Going from unit to unit would try this many days in vain, and more.
+const MANY_DAYS: i64 = 24;
+/// For more units than this going from one to the next soon meets one that is in phase.
+const FEW_UNITS: usize = 24;
+
+/// Solves `day * DAY + unit = phase` modulo the interval for the day, unit by unit.
+fn rare(units: &Times, unit: i64, interval: i64, phase: i64) -> Option<Rare> {
+    let modulus = interval * unit;
+    let common = gcd(DAY, modulus);
+    let step = modulus / common;
+    if step <= MANY_DAYS || units.len() > FEW_UNITS {
+        return None;
+    }
+    let inverse = inverse(DAY / common, step);
+    let days = (0..units.len()).filter_map(|index| {
+        let second = units.nth(index)?;
+        let apart = phase * unit - second;
+        let day = i128::from(apart / common) * i128::from(inverse) % i128::from(step);
+        (apart % common == 0).then_some((second, i64::try_from(day).ok()?))
+    });
+    Some(Rare {
+        step,
+        units: days.collect(),
+    })
+}
+
+/// The number whose product with `value` leaves 1 after division by `modulus`; the two have no common divisor.
+fn inverse(value: i64, modulus: i64) -> i64 {
+    let (mut remainders, mut factors) = ((modulus, value % modulus), (0, 1));
+    while remainders.1 != 0 {
+        let quotient = remainders.0 / remainders.1;
+        remainders = (remainders.1, remainders.0 - quotient * remainders.1);
+        factors = (factors.1, factors.0 - quotient * factors.1);
+    }
+    factors.0
+}
+
+impl Rare {
+    fn next(&self, dates: &Dates, at: Wall, upper: Wall, budget: &mut Budget) -> Result<Option<Wall>, Error> {
+        let (day, second) = split(at);
+        let mut best = None;
+        for (unit, remainder) in &self.units {
+            let from = i64::from(day) + i64::from(*unit < second);
+            let mut day = from + (remainder - from).rem_euclid(self.step);
+            while day * DAY + unit <= best.unwrap_or(upper) {
+                budget.step()?;
+                if dates.has(day as Day) {
+                    best = Some(day * DAY + unit);
+                    break;
+                }
+                day += self.step;
+            }
+        }
+        Ok(best)
+    }
+
+    fn prev(&self, dates: &Dates, at: Wall, lower: Wall, budget: &mut Budget) -> Result<Option<Wall>, Error> {
+        let (day, second) = split(at);
+        let mut best = None;
+        for (unit, remainder) in &self.units {
+            let from = i64::from(day) - i64::from(*unit > second);
+            let mut day = from - (from - remainder).rem_euclid(self.step);
+            while day * DAY + unit >= best.unwrap_or(lower) {
+                budget.step()?;
+                if dates.has(day as Day) {
+                    best = Some(day * DAY + unit);
+                    break;
+                }
+                day -= self.step;
+            }
+        }
+        Ok(best)
+    }
+}
+
 impl Steps {
     fn next(
         &self,
@@ -369,6 +455,9 @@ impl Steps {
         if self.units.len() == 0 {
             return Ok(None);
         }
+        if let Some(rare) = &self.rare {
+            return rare.next(dates, at, upper, budget);
+        }
         while at <= upper {
             budget.step()?;
             let (day, second) = split(at);
@@ -403,6 +492,9 @@ impl Steps {
     ) -> Result<Option<Wall>, Error> {
         if self.units.len() == 0 {
             return Ok(None);
+        }
+        if let Some(rare) = &self.rare {
+            return rare.prev(dates, at, lower - self.unit + 1, budget);
         }
         while at + self.unit > lower {
             budget.step()?;
@@ -742,7 +834,17 @@ impl Periods {
         while let Some(period) = self.period(dates, number).filter(|_| number <= last) {
             budget.step()?;
             let len = self.len(&period);
-            let (from, to) = (self.below(&period, lower), self.below(&period, end));
+            // Only the first and the last have anything before the lower end or after the upper.
+            let from = if number <= 1 {
+                self.below(&period, lower)
+            } else {
+                0
+            };
+            let to = if number >= last {
+                self.below(&period, end)
+            } else {
+                len
+            };
             let picked = self.picked(len);
             // Indices into the period, or into what BYSETPOS picked of it.
             let (from, to) = match &picked {

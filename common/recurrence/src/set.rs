@@ -479,36 +479,44 @@ impl Source {
     /// How many seconds up to and with `to` local times of the pattern are read as. Those before the start come from a
     /// start in a gap only: times after the gap, read as earlier than the start.
     fn ticks_to(&self, clock: Clock, to: Tick, budget: &mut Budget) -> Result<u64, Error> {
+        Ok(self.walls_to(clock, to, budget)? - self.twins_to(clock, to, budget)?)
+    }
+
+    /// How many local times are read as seconds up to and with `to`.
+    fn walls_to(&self, clock: Clock, to: Tick, budget: &mut Budget) -> Result<u64, Error> {
         let below = |wall: Wall, budget: &mut Budget| Ok(self.pattern.tally(wall, u64::MAX, budget)?.count);
-        let walls = match clock.place(to) {
-            Place::Plain => below(clock.wall(to) + 1, budget)?,
-            Place::SecondPass(change) => below(change.old_wall(), budget)?,
+        match clock.place(to) {
+            Place::Plain => below(clock.wall(to) + 1, budget),
+            Place::SecondPass(change) => below(change.old_wall(), budget),
             Place::AfterGap(change) => {
                 let wall = clock.wall(to) + 1;
                 let late = below(change.new_wall(), budget)? - below(wall - change.gap(), budget)?;
-                below(wall, budget)? - late
-            }
-        };
-        // Two local times may be the same second: one in a gap, one after it.
-        let mut same = 0;
-        if self.pattern.several_a_day()
-            || clock.wall(to) - to - (clock.wall(self.start) - self.start) >= DAY / 2
-        {
-            for gap in clock.gaps(self.start - DAY, to) {
-                let mut wall = gap.old_wall();
-                while let Some(found) = self
-                    .pattern
-                    .next(wall, budget)?
-                    .filter(|wall| *wall < gap.new_wall())
-                {
-                    let twin = found + gap.gap();
-                    let tick = clock.tick(found);
-                    same += u64::from(tick <= to && self.pattern.next(twin, budget)? == Some(twin));
-                    wall = found + 1;
-                }
+                Ok(below(wall, budget)? - late)
             }
         }
-        Ok(walls - same)
+    }
+
+    /// How many local times up to `to` are the same second as another: one is in a gap, the other after it.
+    fn twins_to(&self, clock: Clock, to: Tick, budget: &mut Budget) -> Result<u64, Error> {
+        let offset = |tick: Tick| clock.wall(tick) - tick;
+        if !self.pattern.several_a_day() && offset(to) - offset(self.start) < DAY / 2 {
+            return Ok(0);
+        }
+        let mut twins = 0;
+        for gap in clock.gaps(self.start - DAY, to) {
+            let mut wall = gap.old_wall();
+            while let Some(found) = self
+                .pattern
+                .next(wall, budget)?
+                .filter(|wall| *wall < gap.new_wall())
+            {
+                let twin = found + gap.gap();
+                let same = self.pattern.next(twin, budget)? == Some(twin);
+                twins += u64::from(same && clock.tick(found) <= to);
+                wall = found + 1;
+            }
+        }
+        Ok(twins)
     }
 
     /// The occurrence with number `count`, from 1.
@@ -520,8 +528,12 @@ impl Source {
                 // The calendar ends first.
                 return Ok(Tick::MAX);
             };
-            let mut tick = clock.tick(wall);
-            let mut have = self.ticks_to(clock, tick, budget)? - early;
+            let (mut tick, gap) = clock.read(wall);
+            let walls = match (gap, clock.place(tick)) {
+                (None, Place::Plain) => guess,
+                _ => self.walls_to(clock, tick, budget)?,
+            };
+            let mut have = walls - self.twins_to(clock, tick, budget)? - early;
             if have < count {
                 // As many local times were the same second as another.
                 guess += count - have;
