@@ -45,6 +45,19 @@ impl Moment {
         }
     }
 
+    /// Second 60 is read as 59 (RFC 5545, section 3.3.12).
+    fn without_leap_second(self) -> Self {
+        match self {
+            Self::Local(local) if local.nanosecond() >= 1_000_000_000 => {
+                Self::Local(local.with_nanosecond(0).unwrap_or(local))
+            }
+            Self::Instant(at) if at.nanosecond() >= 1_000_000_000 => {
+                Self::Instant(at.with_nanosecond(0).unwrap_or(at))
+            }
+            other => other,
+        }
+    }
+
     /// Seconds of its own clock since 1970, rounded down, and whether that cut something off.
     pub(crate) fn seconds(&self) -> (i64, bool) {
         match self {
@@ -81,9 +94,17 @@ impl FromStr for Moment {
                 .map(Self::Date)
                 .or_else(|| basic_date_time(text).map(Self::Local)),
         };
-        // chrono would also take years of more digits and signs.
-        let plain =
-            text.as_bytes().first().is_some_and(u8::is_ascii_digit) && text.as_bytes().get(4) == Some(&b'-');
+        // chrono would also take dates of more and of fewer digits, and signs.
+        let plain = text.as_bytes().get(..10).is_some_and(|date| {
+            let mut bytes = date.iter().enumerate();
+            bytes.all(|(index, byte)| {
+                if index == 4 || index == 7 {
+                    *byte == b'-'
+                } else {
+                    byte.is_ascii_digit()
+                }
+            })
+        });
         let extended = || {
             text.parse::<NaiveDate>()
                 .map(Self::Date)
@@ -93,6 +114,7 @@ impl FromStr for Moment {
         };
         let moment = basic().or_else(|| if plain { extended() } else { None });
         moment
+            .map(Self::without_leap_second)
             .filter(|moment| moment.in_calendar().is_ok())
             .ok_or_else(|| Error::NotAMoment { text: quote(text) })
     }

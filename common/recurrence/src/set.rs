@@ -498,8 +498,9 @@ impl Source {
 
     /// How many local times up to `to` are the same second as another: one is in a gap, the other after it.
     fn twins_to(&self, clock: Clock, to: Tick, budget: &mut Budget) -> Result<u64, Error> {
+        // One time a day has a twin only where a whole day is skipped; the start itself may lie in it.
         let offset = |tick: Tick| clock.wall(tick) - tick;
-        if !self.pattern.several_a_day() && offset(to) - offset(self.start) < DAY / 2 {
+        if !self.pattern.several_a_day() && offset(to) - offset(self.start - DAY) < DAY / 2 {
             return Ok(0);
         }
         let mut twins = 0;

@@ -979,7 +979,22 @@ fn occurrences_are_counted_over_decades_of_changes() {
         counted.last().unwrap().unwrap().to_string(),
         "2025-12-31T23:00:00-05:00"
     );
-    // A day that is skipped falls together with the next.
+    // A day that is skipped falls together with the next, also when it is the start's.
+    let from_skipped = set("2011-12-30T02:00:00", "Pacific/Apia", &["FREQ=DAILY;COUNT=3"]);
+    assert_eq!(
+        list(&from_skipped, 9),
+        [
+            "2011-12-31T02:00:00+14:00",
+            "2012-01-01T02:00:00+14:00",
+            "2012-01-02T02:00:00+14:00"
+        ]
+    );
+    assert_eq!(
+        from_skipped
+            .count_before(crate::moment("2012-01-02T02:00:00"))
+            .unwrap(),
+        2
+    );
     let daily = set("2011-01-01T09:00:00", "Pacific/Apia", &["FREQ=DAILY"]);
     assert_eq!(
         daily.count_before(crate::moment("2012-01-01T00:00:00")).unwrap(),

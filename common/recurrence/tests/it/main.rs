@@ -4,6 +4,7 @@ mod calendar;
 mod daylight;
 mod properties;
 mod rfc5545;
+mod rrule_crate;
 
 use recurrence::{Moment, Recurrence, Rule, Start};
 
