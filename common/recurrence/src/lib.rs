@@ -42,6 +42,7 @@ pub use chrono_tz::Tz;
 pub use clock::resolve;
 pub use error::Error;
 pub use moment::{Moment, Start};
+pub use quote::quote;
 pub use rule::{Freq, MAX_RULE_CHARS, NthWeekday, Rule, Skip, Until};
 pub use set::{MAX_DATES, MAX_RULES, Occurrences, Recurrence};
 

@@ -4,7 +4,8 @@
 const MAX_CHARS: usize = 40;
 
 /// Cuts `text` short and escapes control characters, so that an error can be logged and shown as it is.
-pub(crate) fn quote(text: &str) -> String {
+#[must_use]
+pub fn quote(text: &str) -> String {
     let mut quoted: String = text
         .chars()
         .take(MAX_CHARS)

@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::quote::quote;
 use crate::zone::{local_time, resolve_local};
+use recurrence::quote;
 
 /// Largest offset in either direction, in days of 24 hours.
 pub const MAX_OFFSET_DAYS: u32 = 366;

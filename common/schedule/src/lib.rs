@@ -17,8 +17,6 @@ pub mod duration;
 pub mod rule;
 pub mod zone;
 
-mod quote;
-
 pub use chrono_tz::Tz;
 pub use due::Due;
 pub use duration::{Offset, OffsetError, Trigger};

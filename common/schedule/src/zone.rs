@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDateTime, Offset, TimeZone, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 
-use crate::quote::quote;
+use recurrence::quote;
 
 /// Why a zone name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

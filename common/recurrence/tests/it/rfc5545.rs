@@ -256,6 +256,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
+#[expect(clippy::unwrap_used, reason = "literals of tests")]
 fn printed(text: &str) -> (Vec<String>, bool) {
     let goes_on = text.ends_with(" ...");
     let mut all = Vec::new();
@@ -284,6 +285,7 @@ fn printed(text: &str) -> (Vec<String>, bool) {
     (all, goes_on)
 }
 
+#[expect(clippy::unwrap_used, reason = "literals of tests")]
 fn recurrence(start: &str, lines: &str) -> Recurrence {
     let of = |name: &str| -> Vec<String> {
         lines
