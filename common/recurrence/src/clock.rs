@@ -7,14 +7,18 @@
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 
-use crate::calendar::{DAY, Wall, local_of};
+use crate::calendar::{DAY, Wall, local_of, new_year};
+
+/// The years the zone data has changes in: the first left local mean time in the nineteenth century, and the data ends with
+/// the year 2099.
+const CHANGES: (Tick, Tick) = (new_year(1830) as i64 * DAY, new_year(2101) as i64 * DAY);
 
 /// Seconds since 1970: of an instant where there is a zone, of the wall clock where there is none.
 pub(crate) type Tick = i64;
 
-/// The zone data has no two changes nearer to each other (the nearest are four days apart), and no change is longer
-/// than a day.
-const STEP: i64 = 3 * DAY;
+/// The zone data has no two changes nearer to each other (the nearest are just under four days apart), and no change is
+/// longer than a day: the tests go through all of it.
+const STEP: i64 = 2 * DAY;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clock {
@@ -147,6 +151,7 @@ impl Clock {
 
     /// The gaps that begin after `from` and not after `to`.
     pub(crate) fn gaps(self, from: Tick, to: Tick) -> impl Iterator<Item = Change> {
+        let (from, to) = (from.max(CHANGES.0), to.min(CHANGES.1));
         let steps = match self {
             Self::Floating => 0,
             Self::Zone(_) => (to - from).max(0) / STEP + 1,
@@ -176,4 +181,31 @@ pub fn resolve(local: NaiveDateTime, zone: Tz) -> DateTime<Utc> {
         DateTime::<Utc>::MAX_UTC
     };
     DateTime::from_timestamp(tick, local.nanosecond()).unwrap_or(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono_tz::TZ_VARIANTS;
+
+    use super::*;
+
+    #[test]
+    fn the_zone_data_has_no_changes_nearer_than_a_step_and_none_outside_of_its_years() {
+        for zone in TZ_VARIANTS {
+            let clock = Clock::Zone(zone);
+            let (mut offset, mut last) = (clock.offset(CHANGES.0), CHANGES.0);
+            assert_eq!(offset, clock.offset(CHANGES.0 - 1700 * 365 * DAY), "{zone}");
+            for tick in (CHANGES.0..CHANGES.1).step_by(86_400) {
+                let now = clock.offset(tick);
+                if now != offset {
+                    // Each seen up to a day late.
+                    assert!(tick - last >= STEP + DAY, "{zone} {}", local_of(tick));
+                    assert!((now - offset).abs() <= DAY, "{zone} {}", local_of(tick));
+                    (offset, last) = (now, tick);
+                }
+            }
+            assert!(last < CHANGES.1 - 365 * DAY, "{zone}");
+            assert_eq!(offset, clock.offset(CHANGES.1 + 7000 * 365 * DAY), "{zone}");
+        }
+    }
 }
