@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::dead_letter::DeadLetters;
-use crate::{BatchConfig, KafkaConfig, Record, Rejection, metrics};
+use crate::{BatchConfig, KafkaConfig, Outcome, Record, Rejection, metrics};
 
 /// Why a batch could not be processed.
 #[derive(Debug, thiserror::Error)]
@@ -107,13 +107,16 @@ impl Consumer {
     pub fn new(
         config: &KafkaConfig,
         group: &'static str,
-        topics: &[String],
+        topics: &[impl AsRef<str>],
         batch: BatchConfig,
         component: Component,
     ) -> Result<Self, KafkaError> {
         let context = Context::new(group, &config.topic_prefix, component.clone());
         let client: StreamConsumer<Context> = config.consumer(group).create_with_context(context)?;
-        let topics: Vec<String> = topics.iter().map(|topic| config.prefixed(topic)).collect();
+        let topics: Vec<String> = topics
+            .iter()
+            .map(|topic| config.prefixed(topic.as_ref()))
+            .collect();
         client.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(Self {
             group,
@@ -314,9 +317,7 @@ impl Consumer {
                     }
                 }
                 _ => {
-                    metrics::EVENTS
-                        .with_label_values(&[self.group, record.topic.as_str(), "dead_letter"])
-                        .inc();
+                    metrics::count_events(self.group, &record.topic, Outcome::DeadLetter, 1);
                     break;
                 }
             }

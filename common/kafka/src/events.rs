@@ -9,7 +9,7 @@ use schemas::{DecodeError, Event};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::{ProcessError, Processor, Record, Registry, RegistryError, Rejection, metrics};
+use crate::{Outcome, ProcessError, Processor, Record, Registry, RegistryError, Rejection, count_events};
 
 /// Why a handler could not apply events.
 #[derive(Debug, thiserror::Error)]
@@ -67,19 +67,29 @@ impl<H: Handler> Events<H> {
         }
     }
 
-    /// Applies the events that are not in the inbox yet, in one transaction. Returns how many those were.
-    async fn apply(&mut self, events: &[Event]) -> Result<usize, Failed> {
+    /// Applies the events that are not in the inbox yet, in one transaction. Returns what became of each.
+    async fn apply(&mut self, events: &[Event]) -> Result<Vec<Outcome>, Failed> {
         let mut tx = self.pool.begin().await.map_err(failed)?;
         let ids: Vec<Uuid> = events.iter().map(|event| event.head().event_id).collect();
         let mut fresh: HashSet<Uuid> = self.inbox.claim(&mut tx, &ids).await.map_err(failed)?;
         // `remove`: an event that comes twice in one batch is fresh once.
+        let outcomes: Vec<Outcome> = ids
+            .iter()
+            .map(|id| {
+                if fresh.remove(id) {
+                    Outcome::Handled
+                } else {
+                    Outcome::Duplicate
+                }
+            })
+            .collect();
         let fresh: Vec<Event> = events
             .iter()
-            .filter(|event| fresh.remove(&event.head().event_id))
-            .cloned()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| **outcome == Outcome::Handled)
+            .map(|(event, _)| event.clone())
             .collect();
-        let count = fresh.len();
-        if count > 0 {
+        if !fresh.is_empty() {
             self.handler
                 .handle(&mut tx, fresh)
                 .await
@@ -90,16 +100,16 @@ impl<H: Handler> Events<H> {
         }
         tx.commit().await.map_err(failed)?;
         self.handler.committed();
-        Ok(count)
+        Ok(outcomes)
     }
 
-    fn count(&self, topic: &str, handled: usize, all: usize) {
-        metrics::EVENTS
-            .with_label_values(&[self.group, topic, "handled"])
-            .inc_by(handled as u64);
-        metrics::EVENTS
-            .with_label_values(&[self.group, topic, "duplicate"])
-            .inc_by((all - handled) as u64);
+    /// Counts what became of the records of those indexes.
+    fn count(&self, batch: &[Record], indexes: &[usize], outcomes: &[Outcome]) {
+        for (index, outcome) in indexes.iter().zip(outcomes) {
+            if let Some(record) = batch.get(*index) {
+                count_events(self.group, &record.topic, *outcome, 1);
+            }
+        }
     }
 }
 
@@ -152,15 +162,14 @@ impl<H: Handler> Processor for Events<H> {
                 }),
             }
         }
-        let topic = batch.first().map_or("", |record| record.topic.as_str());
         match self.apply(&events).await {
-            Ok(handled) => self.count(topic, handled, events.len()),
+            Ok(outcomes) => self.count(batch, &indexes, &outcomes),
             Err(Failed::Process(error)) => return Err(error),
             // One of them is at fault and took the others with it: each alone, in order, finds out which.
             Err(Failed::Event(_)) => {
                 for (event, index) in events.chunks(1).zip(indexes) {
                     match self.apply(event).await {
-                        Ok(handled) => self.count(topic, handled, 1),
+                        Ok(outcomes) => self.count(batch, &[index], &outcomes),
                         Err(Failed::Process(error)) => return Err(error),
                         Err(Failed::Event(message)) => {
                             rejections.push(Rejection {

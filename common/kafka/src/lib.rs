@@ -15,6 +15,7 @@ pub use config::{BatchConfig, KafkaConfig, RegistryConfig};
 pub use consumer::{Consumer, ConsumerError, ProcessError, Processor};
 pub use dead_letter::{DEAD_LETTER_HEADERS, Rejection};
 pub use events::{Events, HandleError, Handler};
+pub use metrics::{Outcome, count_events};
 pub use producer::{Producer, ProducerContext};
 pub use record::Record;
 pub use registry::{Registry, RegistryError};

@@ -24,13 +24,34 @@ pub(crate) static LAG_SECONDS: LazyLock<GaugeVec> = LazyLock::new(|| {
 });
 
 /// What became of consumed events: handled, duplicate, or dead_letter.
-pub(crate) static EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+static EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     metrics::counter_vec(
         "kafka_consumer_events_total",
         "Events consumed, by what became of them",
         &["group", "topic", "outcome"],
     )
 });
+
+/// What became of a consumed event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It had its effect.
+    Handled,
+    /// It had its effect before.
+    Duplicate,
+    /// It is kept in a dead-letter topic.
+    DeadLetter,
+}
+
+/// Counts events of a topic by what became of them.
+pub fn count_events(group: &str, topic: &str, outcome: Outcome, events: u64) {
+    let outcome = match outcome {
+        Outcome::Handled => "handled",
+        Outcome::Duplicate => "duplicate",
+        Outcome::DeadLetter => "dead_letter",
+    };
+    EVENTS.with_label_values(&[group, topic, outcome]).inc_by(events);
+}
 
 /// Records written to dead-letter topics.
 pub(crate) static DEAD_LETTERS: LazyLock<IntCounterVec> = LazyLock::new(|| {

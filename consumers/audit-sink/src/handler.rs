@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use kafka::{ProcessError, Processor, Record, Registry, RegistryError, Rejection};
+use kafka::{Outcome, ProcessError, Processor, Record, Registry, RegistryError, Rejection, count_events};
 use prometheus::IntCounterVec;
+use schemas::topics::AUDIT_SINK;
 use schemas::{DecodeError, Event, WriterSchema};
 use service::metrics;
 use sqlx::{PgConnection, PgPool};
@@ -34,9 +35,9 @@ macro_rules! insert {
                             payload, raw, headers) ",
             $filter,
             " on conflict do nothing
-                 returning event_type
+                 returning event_type, topic
              )
-             select event_type, count(*) from fresh group by event_type"
+             select event_type, topic, count(*) from fresh group by event_type, topic"
         )
     };
 }
@@ -55,8 +56,8 @@ pub struct Sink {
     registry: Arc<Registry>,
 }
 
-/// How many rows of each type a statement added.
-type Added = Vec<(String, i64)>;
+/// How many rows of each type and topic a statement added.
+type Added = Vec<(String, String, i64)>;
 
 impl Sink {
     /// A sink that writes through `pool`.
@@ -97,6 +98,13 @@ impl Sink {
     ) -> Result<(), sqlx::Error> {
         let mut tx = self.pool.begin().await?;
         let mut added = Added::new();
+        let mut given: HashMap<&str, u64> = HashMap::new();
+        for topic in slice(&rows.topics, &events)
+            .iter()
+            .chain(slice(&dead.topics, &dead_letters))
+        {
+            *given.entry(topic).or_default() += 1;
+        }
         if !events.is_empty() {
             added.extend(insert(&mut tx, INSERT_EVENTS, rows, events).await?);
         }
@@ -111,10 +119,16 @@ impl Sink {
             }
         }
         tx.commit().await?;
-        for (event_type, count) in added {
-            PERSISTED
-                .with_label_values(&[event_type])
-                .inc_by(u64::try_from(count).unwrap_or(0));
+        for (event_type, topic, count) in added {
+            let count = u64::try_from(count).unwrap_or(0);
+            PERSISTED.with_label_values(&[event_type]).inc_by(count);
+            count_events(AUDIT_SINK.name, &topic, Outcome::Handled, count);
+            if let Some(given) = given.get_mut(topic.as_str()) {
+                *given = given.saturating_sub(count);
+            }
+        }
+        for (topic, there_already) in given {
+            count_events(AUDIT_SINK.name, topic, Outcome::Duplicate, there_already);
         }
         Ok(())
     }

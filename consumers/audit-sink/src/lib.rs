@@ -25,29 +25,28 @@ pub use handler::Sink;
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let pool = config.database.pool()?;
     let registry = Arc::new(Registry::new(&config.registry)?);
+    let listener = http::bind(config.service.http_bind).await?;
     let health = Health::new();
+
     let consumer = Consumer::new(
         &config.kafka,
         AUDIT_SINK.name,
         &audited(),
         config.batch,
-        health.component("consumer", Duration::from_secs(120)),
+        health.component("consumer", Duration::from_mins(2)),
     )?;
     let sink = Sink::new(pool.clone(), registry);
-    let database = health.component("database", Duration::from_secs(60));
-    let listener = http::bind(config.service.http_bind).await?;
+    let postgres = health.component("postgres", Duration::from_mins(1));
 
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
     supervisor.spawn(
         "http",
         http::serve(listener, http::admin_router(health), shutdown.clone()),
     );
-    supervisor.spawn("database probe", {
-        let probe = db::probe(pool.clone(), database, shutdown.clone());
-        async {
-            probe.await;
-            Ok(())
-        }
+    let probe = db::probe(pool.clone(), postgres, shutdown.clone());
+    supervisor.spawn("postgres-probe", async move {
+        probe.await;
+        Ok(())
     });
     let (tried, first_try) = oneshot::channel();
     supervisor.spawn(

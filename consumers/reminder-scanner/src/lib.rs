@@ -11,6 +11,7 @@ mod reminders;
 use std::sync::Arc;
 use std::time::Duration;
 
+use db::inbox;
 use kafka::{Consumer, Events, Registry};
 use schemas::topics::REMINDER_SCANNER;
 use service::{Health, Supervisor, http};
@@ -23,47 +24,46 @@ pub use config::Config;
 /// # Errors
 /// When the configuration cannot work, the port is taken, or a task fails.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let health = Health::new();
-    let listener = http::bind(config.service.http_bind).await?;
     let pool = config.database.pool()?;
     let registry = Arc::new(Registry::new(&config.registry)?);
-    let alarm = Arc::new(alarm::Alarm::default());
+    let listener = http::bind(config.service.http_bind).await?;
+    let health = Health::new();
 
-    let topics = REMINDER_SCANNER
-        .topics
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>();
-    let component = health.component("consumer", Duration::from_mins(2));
+    let alarm = Arc::new(alarm::Alarm::default());
     let consumer = Consumer::new(
         &config.kafka,
         REMINDER_SCANNER.name,
-        &topics,
+        REMINDER_SCANNER.topics,
         config.batch,
-        component,
+        health.component("consumer", Duration::from_mins(2)),
     )?;
-    let arming = Events::new(
+    let events = Events::new(
         REMINDER_SCANNER.name,
         pool.clone(),
         registry,
-        db::inbox::REMINDER_SCANNER,
+        inbox::REMINDER_SCANNER,
         handler::Arming::new(Arc::clone(&alarm)),
     );
+    let postgres = health.component("postgres", Duration::from_mins(1));
     let component = health.component("fire", Duration::from_mins(1));
     let firing = fire::Firing::new(pool.clone(), alarm, config.fire_batch, component);
 
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
-    let stop = shutdown.clone();
-    supervisor.spawn("consumer", async move { Ok(consumer.run(arming, stop).await?) });
-    supervisor.spawn("fire", firing.run(shutdown.clone()));
-    let stop = shutdown.clone();
-    supervisor.spawn("inbox", async move {
-        db::inbox::REMINDER_SCANNER.sweep_hourly(pool, stop).await;
-        Ok(())
-    });
     supervisor.spawn(
         "http",
-        http::serve(listener, http::admin_router(health), shutdown),
+        http::serve(listener, http::admin_router(health), shutdown.clone()),
     );
+    let stop = shutdown.clone();
+    supervisor.spawn("consumer", async move { Ok(consumer.run(events, stop).await?) });
+    supervisor.spawn("fire", firing.run(shutdown.clone()));
+    let probe = db::probe(pool.clone(), postgres, shutdown.clone());
+    supervisor.spawn("postgres-probe", async move {
+        probe.await;
+        Ok(())
+    });
+    supervisor.spawn("inbox", async move {
+        inbox::REMINDER_SCANNER.sweep_hourly(pool, shutdown).await;
+        Ok(())
+    });
     supervisor.run().await
 }

@@ -111,6 +111,15 @@ async fn every_kind_of_event_has_its_row_and_a_second_delivery_adds_none() {
     let metrics = service::metrics::render();
     let line = "events_persisted_total{event_type=\"com.carillon.notification.suppressed.v1\"}";
     assert!(metrics.contains(line), "{line} is not in:\n{metrics}");
+    // Each under its own topic, whatever else is in the batch.
+    for topic in ["task-events", "task-reminders", "notification-events"] {
+        for outcome in ["handled", "duplicate"] {
+            let line = format!(
+                "kafka_consumer_events_total{{group=\"audit-sink\",outcome=\"{outcome}\",topic=\"{topic}\"}}"
+            );
+            assert!(metrics.contains(&line), "{line} is not in:\n{metrics}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
