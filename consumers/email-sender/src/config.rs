@@ -204,6 +204,8 @@ pub struct DeliveryConfig {
     pub retry_max: Duration,
     /// `REQUIRE_VERIFIED_EMAIL`: whether reminders go only to addresses that their owners have shown to be theirs.
     pub require_verified: bool,
+    /// `DELIVERY_RETENTION_DAYS`: deliveries that ended longer ago are removed. At least as long as a firing can come again.
+    pub retention_days: i32,
 }
 
 impl DeliveryConfig {
@@ -218,6 +220,7 @@ impl DeliveryConfig {
         let least = Duration::from_millis(10);
         let retry_min = env.duration_ms("EMAIL_RETRY_MIN_MS", Duration::from_secs(15), least..=24 * hour);
         let retry_max = env.duration_ms("EMAIL_RETRY_MAX_MS", Duration::from_mins(30), least..=24 * hour);
+        let retention_days = env.within("DELIVERY_RETENTION_DAYS", 90, 15..=36_500);
         if let (Some(min), Some(max)) = (retry_min, retry_max)
             && min > max
         {
@@ -230,6 +233,7 @@ impl DeliveryConfig {
             retry_min: retry_min?,
             retry_max: retry_max?,
             require_verified: require_verified?,
+            retention_days: retention_days?,
         })
     }
 }
@@ -238,7 +242,7 @@ impl Config {
     /// Reads the variables named at the fields.
     pub fn from_env(env: &mut Env) -> Option<Self> {
         let service = ServiceConfig::from_env(env, 8003);
-        let database = DatabaseConfig::from_env(env, "email-sender", 5);
+        let database = DatabaseConfig::from_env(env, "email-sender", 6);
         let kafka = KafkaConfig::from_env(env);
         let registry = RegistryConfig::from_env(env);
         let batch = BatchConfig::from_env(env, 500);

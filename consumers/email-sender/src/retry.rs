@@ -29,6 +29,7 @@ mod tests {
         retry_min: Duration::from_secs(15),
         retry_max: Duration::from_mins(30),
         require_verified: false,
+        retention_days: 90,
     };
 
     fn seconds(attempt: i32, jitter: f64) -> f64 {

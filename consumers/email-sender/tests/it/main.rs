@@ -10,4 +10,5 @@ mod catcher;
 mod delivery;
 mod fixture;
 mod outages;
+mod retention;
 mod tls;
