@@ -1,4 +1,4 @@
-//! Tasks and series, shared by everyone who writes them: the HTTP API, the recurrence generator and, later, others.
+//! Tasks, shared by everyone who writes them: the HTTP API, the recurrence generator and, later, others.
 //! Every function takes the owner first, so that no query can be written that forgets whose task it is.
 //!
 //! Locks are taken in one order: a series, then its tasks by id, then the person's dependencies.
@@ -38,19 +38,6 @@ macro_rules! recordset {
 
 /// The columns that [`from_row`] reads.
 pub const COLUMNS: &str = columns!();
-
-/// A rule by which tasks recur.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Series {
-    /// Identity of the series.
-    pub id: Uuid,
-    /// RRULE, canonical text (RFC 5545 section 3.3.10).
-    pub rrule: String,
-    /// DTSTART: the first occurrence.
-    pub starts_at: Timestamp,
-    /// IANA zone that the rule is meant in.
-    pub timezone: String,
-}
 
 /// The task in a row of [`COLUMNS`].
 ///
@@ -92,7 +79,7 @@ fn due_on_starts_at(task: &Task) -> Option<Timestamp> {
 }
 
 /// Writes a new task and its event in one statement, which is one transaction where the caller has none open. Returns
-/// false, and writes neither, when the series already has that occurrence.
+/// false, and writes neither, when the series already has that occurrence (or the id is taken, which a new one never is).
 ///
 /// # Errors
 /// When the database does not answer or refuses.
@@ -108,7 +95,7 @@ pub async fn insert(
         columns!(),
         ", due_on_starts_at)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
-             on conflict (series_id, occurrence) where series_id is not null do nothing
+             on conflict do nothing
              returning 1
          )
          insert into outbox.events (event_id, topic, user_id, event_type, fingerprint, body, headers)
@@ -526,65 +513,69 @@ impl<'a> From<&'a Task> for RowJson<'a> {
     }
 }
 
-/// Writes a new series.
+/// The open instances of the person's series, in the order of their ids, locked until the transaction ends. The series is
+/// locked before (see [`crate::series`]).
 ///
 /// # Errors
 /// When the database does not answer or refuses.
-pub async fn insert_series(tx: &mut PgConnection, user_id: Uuid, series: &Series) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "insert into tasks.series (user_id, id, rrule, starts_at, timezone, created_at)
-         values ($1, $2, $3, $4, $5, now())",
-    )
-    .bind(user_id)
-    .bind(series.id)
-    .bind(&series.rrule)
-    .bind(series.starts_at)
-    .bind(&series.timezone)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// The person's series of that id, locked until the transaction ends, so that its instances are made by one at a time.
-///
-/// # Errors
-/// When the database does not answer or refuses.
-pub async fn lock_series(
-    tx: &mut PgConnection,
-    user_id: Uuid,
-    id: Uuid,
-) -> Result<Option<Series>, sqlx::Error> {
-    let row = sqlx::query(
-        "select id, rrule, starts_at, timezone from tasks.series where user_id = $1 and id = $2 for update",
-    )
-    .bind(user_id)
-    .bind(id)
-    .fetch_optional(tx)
-    .await?;
-    row.map(|row| {
-        Ok(Series {
-            id: row.try_get("id")?,
-            rrule: row.try_get("rrule")?,
-            starts_at: row.try_get("starts_at")?,
-            timezone: row.try_get("timezone")?,
-        })
-    })
-    .transpose()
-}
-
-/// The latest occurrence that the series has an instance for, deleted ones included: a deleted instance must not come
-/// back.
-///
-/// # Errors
-/// When the database does not answer or refuses.
-pub async fn latest_occurrence(
+pub async fn lock_open_instances(
     tx: &mut PgConnection,
     user_id: Uuid,
     series_id: Uuid,
-) -> Result<Option<Timestamp>, sqlx::Error> {
-    sqlx::query_scalar("select max(occurrence) from tasks.tasks where user_id = $1 and series_id = $2")
-        .bind(user_id)
-        .bind(series_id)
-        .fetch_one(tx)
-        .await
+) -> Result<Vec<Task>, sqlx::Error> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.tasks
+          where user_id = $1 and series_id = $2 and completed_at is null and deleted_at is null
+          order by id for update"
+    ))
+    .bind(user_id)
+    .bind(series_id)
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The open instances of the person's series.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn open_instances(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    series_id: Uuid,
+) -> Result<Vec<Task>, sqlx::Error> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.tasks
+          where user_id = $1 and series_id = $2 and completed_at is null and deleted_at is null"
+    ))
+    .bind(user_id)
+    .bind(series_id)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The instance of the latest occurrence of the person's series, be it completed or deleted.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn newest_instance(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    series_id: Uuid,
+) -> Result<Option<Task>, sqlx::Error> {
+    let row = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.tasks where user_id = $1 and series_id = $2 order by occurrence desc limit 1"
+    ))
+    .bind(user_id)
+    .bind(series_id)
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(from_row).transpose()
 }

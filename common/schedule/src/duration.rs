@@ -181,6 +181,13 @@ impl Offset {
         })
     }
 
+    /// The exact time from one instant to another, in whole seconds. `None` when that is more than [`MAX_OFFSET_DAYS`].
+    #[must_use]
+    pub fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Self> {
+        let seconds = (to - from).num_seconds();
+        (seconds.abs() <= MAX_OFFSET_SECONDS).then_some(Self { days: 0, seconds })
+    }
+
     /// The instant this far from `at`, for someone living in `zone`.
     ///
     /// Weeks and days move the calendar date and keep the wall clock over daylight saving (with the rules of

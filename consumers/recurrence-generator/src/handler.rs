@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use db::series::{self, Series};
 use db::tasks;
 use kafka::{HandleError, Handler};
 use prometheus::IntCounter;
@@ -71,26 +72,31 @@ impl Handler for Generator {
     }
 }
 
-/// Creates the instance that follows the completed one, and its event, unless the series has gone on already. Returns
-/// whether it did.
+/// Creates the instance that follows the completed one, and its event, unless the series has gone on already or is not to
+/// go on. Where the rule has no further occurrence the series has ended. Returns whether it made an instance.
 async fn create_next(
     tx: &mut PgConnection,
     series_id: Uuid,
     completed: &TaskEvent,
 ) -> Result<bool, HandleError> {
     let user_id = completed.user_id;
-    let Some(series) = tasks::lock_series(tx, user_id, series_id).await? else {
+    let Some(series) = series::lock(tx, user_id, series_id)
+        .await?
+        .filter(Series::is_active)
+    else {
         return Ok(false);
     };
     // A later instance tells that this completion had its effect: the person completed it before, opened it again and
     // completed it again. That instance may be deleted meanwhile; it does not come back.
-    let latest = tasks::latest_occurrence(tx, user_id, series_id).await?;
+    let latest = series::latest_occurrence(tx, user_id, series_id, None).await?;
     if latest > completed.task.occurrence {
         return Ok(false);
     }
-    let next = next_instance(&series, completed, schemas::now())
-        .map_err(|error| HandleError::Invalid(error.to_string()))?;
+    let now = schemas::now();
+    let next =
+        next_instance(&series, completed, now).map_err(|error| HandleError::Invalid(error.to_string()))?;
     let Some(task) = next else {
+        series::end(tx, user_id, series_id, now).await?;
         return Ok(false);
     };
     let event: Event =

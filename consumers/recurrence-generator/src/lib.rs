@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 pub use handler::Generator;
-pub use next::{NextError, next_instance};
+pub use next::next_instance;
 
 /// Runs until `shutdown`, or until something is wrong that waiting does not mend.
 ///
@@ -24,17 +24,15 @@ pub use next::{NextError, next_instance};
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let pool = config.database.pool()?;
     let registry = Arc::new(Registry::new(&config.registry)?);
+    let listener = http::bind(config.service.http_bind).await?;
     let health = Health::new();
+
     let consumer = Consumer::new(
         &config.kafka,
         RECURRENCE_GENERATOR.name,
-        &RECURRENCE_GENERATOR
-            .topics
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>(),
+        RECURRENCE_GENERATOR.topics,
         config.batch,
-        health.component("consumer", Duration::from_secs(120)),
+        health.component("consumer", Duration::from_mins(2)),
     )?;
     let events = Events::new(
         RECURRENCE_GENERATOR.name,
@@ -43,28 +41,22 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         inbox::RECURRENCE_GENERATOR,
         Generator::new(),
     );
-    let database = health.component("database", Duration::from_secs(60));
-    let listener = http::bind(config.service.http_bind).await?;
+    let postgres = health.component("postgres", Duration::from_mins(1));
 
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
     supervisor.spawn(
         "http",
         http::serve(listener, http::admin_router(health), shutdown.clone()),
     );
-    supervisor.spawn("database probe", {
-        let probe = db::probe(pool.clone(), database, shutdown.clone());
-        async {
-            probe.await;
-            Ok(())
-        }
-    });
     let stop = shutdown.clone();
-    supervisor.spawn("inbox", async move {
-        inbox::RECURRENCE_GENERATOR.sweep_hourly(pool, stop).await;
+    supervisor.spawn("consumer", async move { Ok(consumer.run(events, stop).await?) });
+    let probe = db::probe(pool.clone(), postgres, shutdown.clone());
+    supervisor.spawn("postgres-probe", async move {
+        probe.await;
         Ok(())
     });
-    supervisor.spawn("consumer", async {
-        consumer.run(events, shutdown).await?;
+    supervisor.spawn("inbox", async move {
+        inbox::RECURRENCE_GENERATOR.sweep_hourly(pool, shutdown).await;
         Ok(())
     });
     supervisor.run().await

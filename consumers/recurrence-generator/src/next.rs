@@ -1,134 +1,35 @@
 //! What the next instance of a series looks like. Pure: everything comes from the event and the series.
 
-use db::tasks::Series;
-use schedule::{Due, Rule, RuleError, Tz, ZoneError, parse_zone};
-use schemas::{Task, TaskEvent, TaskReminder, Timestamp};
-use uuid::Uuid;
+use db::series::{Series, Unusable};
+use schemas::{Task, TaskEvent, Timestamp};
 
-/// Why no next instance can be computed. Trying again gives the same.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NextError {
-    /// The series' rule is none.
-    #[error("the rule {rrule:?} of series {series_id} cannot be used: {source}")]
-    Rule {
-        /// The series.
-        series_id: Uuid,
-        /// Its rule.
-        rrule: String,
-        /// What is wrong with it.
-        source: RuleError,
-    },
-    /// The series' zone is none.
-    #[error("series {series_id} has no usable time zone: {source}")]
-    Zone {
-        /// The series.
-        series_id: Uuid,
-        /// What is wrong with it.
-        source: ZoneError,
-    },
-    /// A reminder would ring outside of the calendar.
-    #[error("reminder {reminder_id} cannot be moved along to {next}")]
-    Reminder {
-        /// The reminder of the completed instance.
-        reminder_id: Uuid,
-        /// When the next instance is due.
-        next: Timestamp,
-    },
-}
-
-/// The instance after the one that `completed` tells of; `None` when the series has ended. Which occurrence that is
-/// depends on nothing but the event and the series, never on when the event is handled; `now` only dates the task.
+/// The instance after the one that `completed` tells of; `None` when the rule has no further occurrence. Which occurrence
+/// that is depends on nothing but the event and the series, never on when the event is handled; `now` only dates the task.
+/// What the instance holds is the series': what a person changed about one instance was meant for that one.
 ///
 /// # Errors
-/// When the series' rule or zone is unusable, or a reminder cannot be moved along.
+/// When the series' rule or zone is unusable.
 pub fn next_instance(
     series: &Series,
     completed: &TaskEvent,
     now: Timestamp,
-) -> Result<Option<Task>, NextError> {
+) -> Result<Option<Task>, Unusable> {
     let task = &completed.task;
-    let Some(occurrence) = task.occurrence else {
-        return Ok(None);
-    };
+    let completed_at = task.completed_at.unwrap_or(completed.occurred_at);
     // Completed late: occurrences that went by meanwhile are not made up for. Completed early: the one after this one,
     // not this one again.
-    let after = occurrence.max(task.completed_at.unwrap_or(completed.occurred_at));
-    let zone = parse_zone(&series.timezone).map_err(|source| NextError::Zone {
-        series_id: series.id,
-        source,
-    })?;
-    let Some(next) = next_occurrence(series, zone, after)? else {
-        return Ok(None);
-    };
-    // A whole-day task goes on as one: an occurrence of its series is the start of a day.
-    let (due_at, due_on) = match task.due_on {
-        Some(_) => (None, Some(next.with_timezone(&zone).date_naive())),
-        None => (Some(next), None),
-    };
-    let anchor = |due_at, due_on| Due::of(due_at, due_on).map(|due| due.anchor(zone));
-    let due = anchor(task.due_at, task.due_on).unwrap_or(occurrence);
-    let next_due = anchor(due_at, due_on).unwrap_or(next);
-    let reminders = task
-        .reminders
-        .iter()
-        .map(|reminder| carry_on(reminder, due, next_due))
-        .collect::<Result<_, _>>()?;
-    Ok(Some(Task {
-        id: Uuid::now_v7(),
-        version: 1,
-        title: task.title.clone(),
-        description: task.description.clone(),
-        priority: task.priority,
-        tags: task.tags.clone(),
-        due_at,
-        due_on,
-        timezone: task.timezone.clone(),
-        reminders,
-        // What had to be done before this one has no part in the next.
-        depends_on: Vec::new(),
-        series_id: Some(series.id),
-        occurrence: Some(next),
-        // The series', not the completed instance's: it may have changed since that was made.
-        recurrence: Some(series.rrule.clone()),
-        created_at: now,
-        updated_at: now,
-        completed_at: None,
-        deleted_at: None,
-    }))
-}
-
-fn next_occurrence(series: &Series, zone: Tz, after: Timestamp) -> Result<Option<Timestamp>, NextError> {
-    Rule::parse(&series.rrule)
-        .and_then(|rule| rule.next_after(series.starts_at, zone, after))
-        .map_err(|source| NextError::Rule {
-            series_id: series.id,
-            rrule: series.rrule.clone(),
-            source,
-        })
-}
-
-/// The same reminder for the next instance, as far from its due time as it was from `due`. It has an id of its own: the
-/// old one may have rung already, and a reminder rings once.
-fn carry_on(reminder: &TaskReminder, due: Timestamp, next: Timestamp) -> Result<TaskReminder, NextError> {
-    let at = reminder
-        .at
-        .map(|at| {
-            next.checked_add_signed(at - due).ok_or(NextError::Reminder {
-                reminder_id: reminder.id,
-                next,
-            })
-        })
-        .transpose()?;
-    Ok(TaskReminder {
-        id: Uuid::now_v7(),
-        offset: reminder.offset.clone(),
-        at,
-    })
+    let after = task
+        .occurrence
+        .map_or(completed_at, |occurrence| occurrence.max(completed_at));
+    let next = series.next_after(after)?;
+    Ok(next.map(|occurrence| series.instance(occurrence, now)))
 }
 
 #[cfg(test)]
 mod tests {
-    use schemas::{Actor, Priority, TaskEventKind};
+    use db::series::Content;
+    use schemas::{Actor, Priority, TaskEventKind, TaskReminder};
+    use uuid::Uuid;
 
     use super::*;
 
@@ -137,35 +38,30 @@ mod tests {
     }
 
     fn series(rrule: &str, starts_at: &str) -> Series {
-        Series {
-            id: Uuid::now_v7(),
-            rrule: rrule.to_owned(),
-            starts_at: at(starts_at),
-            timezone: "Europe/Berlin".to_owned(),
-        }
+        let content = Content {
+            title: "Water the plants".to_owned(),
+            description: Some("All of *them*".to_owned()),
+            priority: Priority::High,
+            tags: vec!["home".to_owned(), "green".to_owned()],
+            ..Content::default()
+        };
+        let starts_at = at(starts_at);
+        Series::new(
+            rrule.to_owned(),
+            starts_at,
+            "Europe/Berlin".to_owned(),
+            content,
+            starts_at,
+        )
     }
 
     /// The instance of that occurrence, completed then.
     fn completed(series: &Series, occurrence: &str, completed_at: &str) -> TaskEvent {
         let task = Task {
-            id: Uuid::now_v7(),
             version: 7,
-            title: "Water the plants".to_owned(),
-            description: Some("All of *them*".to_owned()),
-            priority: Priority::High,
-            tags: vec!["home".to_owned(), "green".to_owned()],
-            due_at: Some(at(occurrence)),
-            due_on: None,
-            timezone: "Europe/Berlin".to_owned(),
-            reminders: Vec::new(),
-            depends_on: Vec::new(),
-            series_id: Some(series.id),
-            occurrence: Some(at(occurrence)),
-            recurrence: Some(series.rrule.clone()),
-            created_at: at("2026-01-01T00:00:00Z"),
             updated_at: at(completed_at),
             completed_at: Some(at(completed_at)),
-            deleted_at: None,
+            ..series.instance(at(occurrence), at("2026-01-01T00:00:00Z"))
         };
         TaskEvent::new(TaskEventKind::Completed, Uuid::now_v7(), Actor::User, task)
     }
@@ -200,15 +96,10 @@ mod tests {
 
     #[test]
     fn a_whole_day_task_goes_on_as_one() {
-        let series = series("FREQ=DAILY", "2026-03-27T23:00:00Z");
-        let mut event = completed(&series, "2026-03-27T23:00:00Z", "2026-03-28T09:30:00Z");
-        event.task.due_at = None;
-        event.task.due_on = Some("2026-03-28".parse().unwrap());
-        event.task.reminders = vec![TaskReminder {
-            id: Uuid::now_v7(),
-            offset: None,
-            at: Some(at("2026-03-28T07:00:00Z")),
-        }];
+        let mut series = series("FREQ=DAILY", "2026-03-27T23:00:00Z");
+        series.content.whole_day = true;
+        let event = completed(&series, "2026-03-27T23:00:00Z", "2026-03-28T09:30:00Z");
+        assert_eq!(event.task.due_on, Some("2026-03-28".parse().unwrap()));
         let task = next(&series, &event).unwrap();
         // The night to the 29th is an hour short in Berlin.
         assert_eq!(task.occurrence, Some(at("2026-03-28T23:00:00Z")));
@@ -216,7 +107,6 @@ mod tests {
             (task.due_at, task.due_on),
             (None, Some("2026-03-29".parse().unwrap()))
         );
-        assert_eq!(task.reminders[0].at, Some(at("2026-03-29T06:00:00Z")));
     }
 
     #[test]
@@ -283,50 +173,45 @@ mod tests {
     }
 
     #[test]
-    fn reminders_keep_their_distance_and_get_ids_of_their_own() {
-        let series = series("FREQ=DAILY", "2026-03-02T08:00:00Z");
-        let mut event = completed(&series, "2026-03-02T08:00:00Z", "2026-03-02T09:30:00Z");
-        event.task.reminders = vec![
-            TaskReminder {
-                id: Uuid::now_v7(),
-                offset: Some("-PT10M".to_owned()),
-                at: None,
-            },
-            TaskReminder {
-                id: Uuid::now_v7(),
-                offset: None,
-                at: Some(at("2026-03-01T20:00:00Z")),
-            },
-        ];
+    fn reminders_are_the_series_and_get_ids_of_their_own() {
+        let mut series = series("FREQ=DAILY", "2026-03-02T08:00:00Z");
+        series.content.reminders = vec!["-PT10M".to_owned(), "-PT12H".to_owned()];
+        let event = completed(&series, "2026-03-02T08:00:00Z", "2026-03-02T09:30:00Z");
         let task = next(&series, &event).unwrap();
-        let kept: Vec<_> = task
+        let offsets: Vec<_> = task
             .reminders
             .iter()
             .map(|r| (r.offset.as_deref(), r.at))
             .collect();
-        assert_eq!(
-            kept,
-            [(Some("-PT10M"), None), (None, Some(at("2026-03-02T20:00:00Z")))]
-        );
+        assert_eq!(offsets, [(Some("-PT10M"), None), (Some("-PT12H"), None)]);
         for (new, old) in task.reminders.iter().zip(&event.task.reminders) {
             assert_ne!(new.id, old.id);
         }
     }
 
     #[test]
-    fn a_moved_instance_keeps_the_rhythm_and_its_reminders_distance() {
+    fn what_was_changed_about_one_instance_stays_with_it() {
         let series = series("FREQ=WEEKLY", "2026-03-02T08:00:00Z");
         let mut event = completed(&series, "2026-03-02T08:00:00Z", "2026-03-04T12:00:00Z");
-        // Put off by two days; the reminder was set an hour before that.
+        // Put off by two days, for once with a reminder, and called by another name.
         event.task.due_at = Some(at("2026-03-04T08:00:00Z"));
+        event.task.timezone = "Asia/Tokyo".to_owned();
+        event.task.title = "Water the plants of the neighbours".to_owned();
+        event.task.tags.clear();
         event.task.reminders = vec![TaskReminder {
             id: Uuid::now_v7(),
             offset: None,
             at: Some(at("2026-03-04T07:00:00Z")),
         }];
         let task = next(&series, &event).unwrap();
-        assert_eq!(task.due_at, Some(at("2026-03-09T08:00:00Z")));
-        assert_eq!(task.reminders[0].at, Some(at("2026-03-09T07:00:00Z")));
+        let expected = series.instance(at("2026-03-09T08:00:00Z"), task.created_at);
+        assert_eq!(
+            task,
+            Task {
+                id: task.id,
+                ..expected
+            }
+        );
     }
 
     #[test]

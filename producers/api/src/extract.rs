@@ -142,13 +142,17 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let text = Path::<String>::from_request_parts(parts, state)
+        path_id(parts, state)
             .await
-            .map_err(|_| Problem::no_such_task())?;
-        read::parse_uuid(&text)
             .map(Self)
             .ok_or_else(Problem::no_such_task)
     }
+}
+
+/// The id in the path, if it is one.
+pub async fn path_id<S: Send + Sync>(parts: &mut Parts, state: &S) -> Option<Uuid> {
+    let text = Path::<String>::from_request_parts(parts, state).await.ok()?;
+    read::parse_uuid(&text)
 }
 
 /// What `If-Match` asks for (RFC 9110 section 13.1.1).
@@ -219,7 +223,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let detail = "If-Match must be * or the ETag of the task in its quotes, such as \"3\".";
+        let detail = "If-Match must be * or an ETag in its quotes, such as \"3\".";
         Self::parse(&parts.headers).ok_or_else(|| Problem::new(Kind::InvalidHeader, detail))
     }
 }

@@ -20,6 +20,7 @@ use crate::problem::ProblemDocument;
         (name = "Accounts", description = "Getting an account and tokens"),
         (name = "Tasks", description = "A person's tasks"),
         (name = "Tags", description = "What a person's tasks are tagged with"),
+        (name = "Recurring tasks", description = "Tasks that come again"),
     ),
 )]
 struct Description;

@@ -51,6 +51,8 @@ pub enum Kind {
     TagExists,
     /// The account has as many tokens as it may.
     TooManyTokens,
+    /// The recurring task has ended: nothing comes of it any more.
+    RecurringTaskEnded,
     /// `If-Match` names another version.
     StaleVersion,
     /// The body is too large.
@@ -80,7 +82,7 @@ pub enum Kind {
 impl Kind {
     /// Every kind, in the order of the README.
     #[cfg(test)]
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::MalformedJson,
         Self::InvalidQuery,
         Self::InvalidHeader,
@@ -98,6 +100,7 @@ impl Kind {
         Self::IdempotencyKeyInUse,
         Self::TagExists,
         Self::TooManyTokens,
+        Self::RecurringTaskEnded,
         Self::StaleVersion,
         Self::BodyTooLarge,
         Self::UriTooLong,
@@ -183,6 +186,11 @@ impl Kind {
                 StatusCode::CONFLICT,
                 "too-many-tokens",
                 "The account has as many tokens as it may",
+            ),
+            Self::RecurringTaskEnded => (
+                StatusCode::CONFLICT,
+                "recurring-task-ended",
+                "The recurring task has ended",
             ),
             Self::StaleVersion => (
                 StatusCode::PRECONDITION_FAILED,
@@ -444,8 +452,12 @@ impl IntoResponse for Problem {
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         // The token is good, but the account is gone: it was made for another database, or from a lost backup.
-        if let Some("tasks_user_id_fkey" | "series_user_id_fkey" | "idempotency_keys_user_id_fkey") =
-            db::violated_constraint(&error)
+        if let Some(
+            "tasks_user_id_fkey"
+            | "series_user_id_fkey"
+            | "templates_user_id_fkey"
+            | "idempotency_keys_user_id_fkey",
+        ) = db::violated_constraint(&error)
         {
             return Self::no_such_account();
         }
@@ -460,6 +472,13 @@ impl From<sqlx::Error> for Problem {
             // Values are checked before they get there, so values that it refuses are a bug of the checks.
             Failure::Data | Failure::Bug => Self::internal(error),
         }
+    }
+}
+
+/// A series that was good once and is none for this build.
+impl From<db::series::Unusable> for Problem {
+    fn from(error: db::series::Unusable) -> Self {
+        Self::internal(error)
     }
 }
 

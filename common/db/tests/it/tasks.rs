@@ -3,7 +3,8 @@
 use std::slice::from_ref;
 
 use chrono::{NaiveDate, TimeDelta};
-use db::tasks::{self, DependencyFlaw, Series};
+use db::series::{self, Content, Series};
+use db::tasks::{self, DependencyFlaw};
 use schemas::{Priority, TaskReminder, Timestamp};
 
 use super::*;
@@ -38,14 +39,16 @@ impl World {
     }
 
     async fn series(&self, user_id: Uuid) -> Series {
-        let series = Series {
-            id: Uuid::now_v7(),
-            rrule: "FREQ=DAILY".to_owned(),
-            starts_at: schemas::now(),
-            timezone: "Europe/Berlin".to_owned(),
-        };
+        let (now, content) = (schemas::now(), Content::of(&samples::task()));
+        let series = Series::new(
+            "FREQ=DAILY".to_owned(),
+            now,
+            "Europe/Berlin".to_owned(),
+            content,
+            now,
+        );
         let mut tx = self.api.begin().await.unwrap();
-        tasks::insert_series(&mut tx, user_id, &series).await.unwrap();
+        series::insert(&mut tx, user_id, &series).await.unwrap();
         tx.commit().await.unwrap();
         series
     }
@@ -114,10 +117,7 @@ async fn what_is_inserted_is_read_back_as_it_was_and_its_event_is_written_with_i
     assert_eq!(outbox(&world.database).await.len(), 1);
 
     // And an id that is taken writes no event.
-    let error = tasks::insert(&world.api, world.ada, &task, &event)
-        .await
-        .unwrap_err();
-    assert_eq!(db::violated_constraint(&error), Some("tasks_pkey"));
+    assert!(!tasks::insert(&world.api, world.ada, &task, &event).await.unwrap());
     assert_eq!(outbox(&world.database).await.len(), 1);
 }
 
@@ -247,12 +247,9 @@ async fn nobody_gets_locks_or_changes_what_belongs_to_somebody_else() {
             .await
             .unwrap_err();
         assert!(matches!(error, sqlx::Error::RowNotFound), "{error}");
+        assert_eq!(series::lock(&mut tx, stranger, series.id).await.unwrap(), None);
         assert_eq!(
-            tasks::lock_series(&mut tx, stranger, series.id).await.unwrap(),
-            None
-        );
-        assert_eq!(
-            tasks::latest_occurrence(&mut tx, stranger, series.id)
+            series::latest_occurrence(&mut tx, stranger, series.id, None)
                 .await
                 .unwrap(),
             None
@@ -292,10 +289,10 @@ async fn a_deleted_task_is_not_got_and_its_occurrence_stays_taken() {
     for pool in [&world.api, &generator] {
         let mut tx = pool.begin().await.unwrap();
         assert_eq!(
-            tasks::lock_series(&mut tx, world.ada, series.id).await.unwrap(),
+            series::lock(&mut tx, world.ada, series.id).await.unwrap(),
             Some(series.clone())
         );
-        let latest = tasks::latest_occurrence(&mut tx, world.ada, series.id)
+        let latest = series::latest_occurrence(&mut tx, world.ada, series.id, None)
             .await
             .unwrap();
         assert_eq!(latest, Some(series.starts_at));
@@ -447,4 +444,148 @@ async fn what_was_deleted_long_ago_goes_for_good_but_for_the_latest_instance_of_
         .collect();
     left.sort_by_key(|id| ids.iter().position(|known| known == id));
     assert_eq!(left, ids[2..]);
+}
+
+#[test]
+fn what_a_series_makes_instances_with_is_taken_from_a_task() {
+    let due: Timestamp = "2027-02-01T08:00:00Z".parse().unwrap();
+    let reminder = |offset: Option<&str>, at: Option<Timestamp>| TaskReminder {
+        id: Uuid::now_v7(),
+        offset: offset.map(ToOwned::to_owned),
+        at,
+    };
+    let task = Task {
+        due_at: Some(due),
+        reminders: vec![
+            reminder(Some("-PT10M"), None),
+            reminder(None, Some(due - TimeDelta::minutes(90))),
+            reminder(None, Some(due)),
+            // Further away than an offset can be: it rings for this one only.
+            reminder(None, Some(due - TimeDelta::days(400))),
+        ],
+        ..full()
+    };
+    let content = Content::of(&task);
+    assert_eq!(content.reminders, ["-PT10M", "-PT1H30M", "PT0S"]);
+    let series = Series::new(
+        "FREQ=DAILY".to_owned(),
+        due,
+        "Asia/Tokyo".to_owned(),
+        content,
+        due,
+    );
+    let next = series.instance(due + TimeDelta::days(1), schemas::now());
+    assert_eq!(
+        (&next.title, &next.description, next.priority, &next.tags),
+        (&task.title, &task.description, task.priority, &task.tags)
+    );
+    assert_eq!(
+        (next.due_at, next.occurrence),
+        (Some(due + TimeDelta::days(1)), next.due_at)
+    );
+    assert_eq!(
+        (next.timezone.as_str(), next.series_id),
+        ("Asia/Tokyo", Some(series.id))
+    );
+    assert!(next.is_open());
+    assert_eq!(Content::of(&next), series.content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_series_is_read_back_as_it_was_written_and_changes_from_version_to_version() {
+    let world = World::create().await;
+    let series = world.series(world.ada).await;
+    let other = world.series(world.ada).await;
+    let mut db = world.api.acquire().await.unwrap();
+    assert_eq!(
+        series::list(&mut db, world.ada, None, 10).await.unwrap(),
+        [other.clone(), series.clone()]
+    );
+    assert_eq!(
+        series::list(&mut db, world.ada, Some(other.id), 10)
+            .await
+            .unwrap(),
+        std::slice::from_ref(&series)
+    );
+    let now = schemas::now();
+    let paused = Series {
+        version: 2,
+        rrule: "FREQ=WEEKLY".to_owned(),
+        paused_at: Some(now),
+        updated_at: now,
+        ..series.clone()
+    };
+    series::update(&mut db, world.ada, &paused).await.unwrap();
+    assert_eq!(
+        series::get(&mut db, world.ada, series.id).await.unwrap(),
+        Some(paused.clone())
+    );
+    assert!(!paused.is_active() && series.is_active());
+    for stale in [&series, &paused] {
+        let error = series::update(&mut db, world.ada, stale).await.unwrap_err();
+        assert!(matches!(error, sqlx::Error::RowNotFound), "{error}");
+    }
+    for stranger in [world.bob, Uuid::now_v7()] {
+        assert_eq!(series::get(&mut db, stranger, series.id).await.unwrap(), None);
+        assert_eq!(series::list(&mut db, stranger, None, 10).await.unwrap(), []);
+        series::end(&mut db, stranger, series.id, now).await.unwrap();
+        let next = Series {
+            version: 3,
+            ..paused.clone()
+        };
+        let error = series::update(&mut db, stranger, &next).await.unwrap_err();
+        assert!(matches!(error, sqlx::Error::RowNotFound), "{error}");
+    }
+    // Ending happens once.
+    let mut generator = world
+        .database
+        .pool("recurrence-generator")
+        .acquire()
+        .await
+        .unwrap();
+    series::end(&mut generator, world.ada, series.id, now)
+        .await
+        .unwrap();
+    series::end(&mut generator, world.ada, series.id, schemas::now())
+        .await
+        .unwrap();
+    let ended = Series {
+        version: 3,
+        ended_at: Some(now),
+        ..paused
+    };
+    assert_eq!(
+        series::get(&mut db, world.ada, series.id).await.unwrap(),
+        Some(ended.clone())
+    );
+    let deleted = Series {
+        version: 4,
+        deleted_at: Some(now),
+        ..ended
+    };
+    series::update(&mut db, world.ada, &deleted).await.unwrap();
+    assert_eq!(series::get(&mut db, world.ada, series.id).await.unwrap(), None);
+    assert_eq!(series::list(&mut db, world.ada, None, 10).await.unwrap(), [other]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_series_of_an_older_version_holds_what_its_newest_instance_holds() {
+    let world = World::create().await;
+    let series = world.series(world.ada).await;
+    sqlx::query("update tasks.series set content = null")
+        .execute(world.database.admin())
+        .await
+        .unwrap();
+    for (days, title) in [(2, "newest"), (1, "older")] {
+        let task = Task {
+            title: title.to_owned(),
+            ..instance(&series, series.starts_at + TimeDelta::days(days))
+        };
+        world.insert(world.ada, &task).await;
+    }
+    let mut db = world.api.acquire().await.unwrap();
+    let read = series::get(&mut db, world.ada, series.id).await.unwrap().unwrap();
+    assert_eq!(read.content.title, "newest");
+    let listed = series::list(&mut db, world.ada, None, 10).await.unwrap();
+    assert_eq!(listed, [read]);
 }

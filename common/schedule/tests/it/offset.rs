@@ -243,3 +243,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_time_between_two_instants_is_exact_and_bounded() {
+    let due = utc("2026-03-29T12:00:00Z");
+    // Over a change of clocks, too.
+    for (at, expected) in [
+        ("2026-03-28T12:00:00Z", Some("-PT24H")),
+        ("2026-03-29T12:00:00Z", Some("PT0S")),
+        ("2026-03-29T13:00:05Z", Some("PT1H0M5S")),
+        ("2027-03-30T12:00:00Z", Some("PT8784H")),
+        ("2027-03-30T12:00:01Z", None),
+        ("2025-03-28T11:59:59Z", None),
+    ] {
+        let offset = Offset::between(due, utc(at));
+        assert_eq!(
+            offset.map(|offset| offset.to_string()).as_deref(),
+            expected,
+            "{at}"
+        );
+        if let Some(offset) = offset {
+            assert_eq!(offset.apply(due, Europe::Berlin), Some(utc(at)));
+        }
+    }
+}

@@ -7,11 +7,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use db::tasks::{self, Series};
+use db::series::{self, Content, Series};
+use db::tasks;
 use kafka::{BatchConfig, HandleError, Handler};
 use recurrence_generator::{Config, Generator};
 use schemas::topics::{RECURRENCE_GENERATOR, TASK_EVENTS, dead_letter};
-use schemas::{Actor, Event, Task, TaskEvent, TaskEventKind, TaskReminder, Timestamp};
+use schemas::{Actor, Event, Task, TaskEvent, TaskEventKind, Timestamp};
 use service::config::ServiceConfig;
 use sqlx::{PgPool, Row};
 use support::{Database, Topics, eventually, samples};
@@ -39,28 +40,10 @@ impl World {
 
     /// A series in Berlin with its first instance, open.
     async fn series(&self, rrule: &str, starts_at: &str) -> Task {
-        let series = Series {
-            id: Uuid::now_v7(),
-            rrule: rrule.to_owned(),
-            starts_at: at(starts_at),
-            timezone: "Europe/Berlin".to_owned(),
-        };
+        let series = series(rrule, starts_at);
         let mut tx = self.database.admin().begin().await.unwrap();
-        tasks::insert_series(&mut tx, self.user_id, &series)
-            .await
-            .unwrap();
-        let task = Task {
-            due_at: Some(series.starts_at),
-            reminders: vec![TaskReminder {
-                id: Uuid::now_v7(),
-                offset: Some("-PT10M".to_owned()),
-                at: None,
-            }],
-            series_id: Some(series.id),
-            occurrence: Some(series.starts_at),
-            recurrence: Some(series.rrule),
-            ..samples::task()
-        };
+        series::insert(&mut tx, self.user_id, &series).await.unwrap();
+        let task = series.instance(series.starts_at, schemas::now());
         let created: Event = samples::event(TaskEventKind::Created, self.user_id, &task).into();
         tasks::insert(&mut *tx, self.user_id, &task, &created.encode("test").unwrap())
             .await
@@ -117,6 +100,22 @@ impl World {
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
+}
+
+/// A series in Berlin that nobody has written down yet.
+fn series(rrule: &str, starts_at: &str) -> Series {
+    let content = Content {
+        reminders: vec!["-PT10M".to_owned()],
+        ..Content::of(&samples::task())
+    };
+    let starts_at = at(starts_at);
+    Series::new(
+        rrule.to_owned(),
+        starts_at,
+        "Europe/Berlin".to_owned(),
+        content,
+        starts_at,
+    )
 }
 
 fn completed(user_id: Uuid, task: &Task, completed_at: &str) -> Event {
@@ -268,6 +267,77 @@ async fn a_series_ends_with_its_count() {
         world.occurrences(&first).await,
         ["2026-03-02T08:00Z", "2026-03-03T08:00Z"]
     );
+}
+
+/// When the series of an instance ended, and its version.
+async fn ended(world: &World, task: &Task) -> (bool, i64) {
+    sqlx::query_as("select ended_at is not null, version from tasks.series where id = $1")
+        .bind(task.series_id)
+        .fetch_one(world.database.admin())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_series_without_a_further_occurrence_has_ended() {
+    let world = World::create().await;
+    let first = world.series("FREQ=DAILY;COUNT=2", "2026-03-02T08:00:00Z").await;
+    let event = world.completed(&first, "2026-03-02T09:00:00Z");
+    world.handle(vec![event]).await.unwrap();
+    assert_eq!(ended(&world, &first).await, (false, 1));
+    let last = world.newest(&first).await;
+    let event = world.completed(&last, "2026-03-03T09:00:00Z");
+    world.handle(vec![event.clone()]).await.unwrap();
+    assert_eq!(ended(&world, &first).await, (true, 2));
+    world.handle(vec![event]).await.unwrap();
+    assert_eq!(ended(&world, &first).await, (true, 2));
+}
+
+#[tokio::test]
+async fn a_paused_or_ended_series_brings_nothing() {
+    let world = World::create().await;
+    for standing in [
+        "paused_at = now()",
+        "ended_at = now()",
+        "ended_at = now(), deleted_at = now()",
+    ] {
+        let task = world.series("FREQ=DAILY", "2026-03-02T08:00:00Z").await;
+        sqlx::query(sqlx::AssertSqlSafe(format!(
+            "update tasks.series set {standing} where id = $1"
+        )))
+        .bind(task.series_id)
+        .execute(world.database.admin())
+        .await
+        .unwrap();
+        world
+            .handle(vec![world.completed(&task, "2026-03-02T09:00:00Z")])
+            .await
+            .unwrap();
+        assert_eq!(
+            world.occurrences(&task).await,
+            ["2026-03-02T08:00Z"],
+            "{standing}"
+        );
+        assert_eq!(ended(&world, &task).await.1, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_series_of_an_older_version_goes_on_with_what_its_newest_instance_holds() {
+    let world = World::create().await;
+    let task = world.series("FREQ=DAILY", "2026-03-02T08:00:00Z").await;
+    sqlx::query("update tasks.series set content = null where id = $1")
+        .bind(task.series_id)
+        .execute(world.database.admin())
+        .await
+        .unwrap();
+    world
+        .handle(vec![world.completed(&task, "2026-03-02T09:00:00Z")])
+        .await
+        .unwrap();
+    let next = world.newest(&task).await;
+    assert_eq!((next.title, next.tags), (task.title, task.tags));
+    assert_eq!(next.reminders[0].offset.as_deref(), Some("-PT10M"));
 }
 
 #[tokio::test]
@@ -497,12 +567,7 @@ fn a_bad_environment_is_refused_with_every_problem() {
 
 #[test]
 fn the_next_instance_is_a_function_of_event_and_series() {
-    let series = Series {
-        id: Uuid::now_v7(),
-        rrule: "FREQ=DAILY".to_owned(),
-        starts_at: at("2026-03-02T08:00:00Z"),
-        timezone: "Europe/Berlin".to_owned(),
-    };
+    let series = series("FREQ=DAILY", "2026-03-02T08:00:00Z");
     let task = Task {
         series_id: Some(series.id),
         occurrence: Some(series.starts_at),

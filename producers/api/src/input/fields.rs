@@ -235,6 +235,21 @@ impl<'p> Fields<'p> {
         }
     }
 
+    /// Takes a field that may be absent, and has no default that null could stand for.
+    pub fn not_null<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Place<'_>, Value) -> Option<T>,
+    ) -> Field<T> {
+        match self.take(name, read) {
+            Field::Null => {
+                self.refuse::<()>(name, "must not be null");
+                Field::Invalid
+            }
+            field => field,
+        }
+    }
+
     /// Writes down what is wrong with a field.
     pub fn refuse<T>(&mut self, name: &str, detail: impl Into<Cow<'static, str>>) -> Option<T> {
         self.place.member(name).refuse(detail)

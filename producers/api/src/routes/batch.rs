@@ -164,7 +164,7 @@ async fn create(
                     .map(|change| change.event(user_id))
                     .collect::<Result<_, _>>()?;
                 for series in made.iter().filter_map(|change| change.series.as_ref()) {
-                    db::tasks::insert_series(tx, user_id, series).await?;
+                    db::series::insert(tx, user_id, series).await?;
                 }
                 db::tasks::insert_many(tx, user_id, &written, &events).await?;
                 counted.store(written.len() as u64, Ordering::Relaxed);

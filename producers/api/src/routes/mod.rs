@@ -6,6 +6,7 @@ pub mod description;
 mod find;
 mod me;
 pub mod pages;
+mod recurring_tasks;
 mod tags;
 mod tasks;
 mod tokens;
@@ -24,4 +25,5 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(batch::router())
         .merge(find::router())
         .merge(tags::router())
+        .merge(recurring_tasks::router())
 }

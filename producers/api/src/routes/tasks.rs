@@ -59,10 +59,7 @@ async fn create(
         .await?
     } else {
         app.once(user_id, key, move |tx| {
-            Box::pin(async move {
-                before_writing(tx, user_id, &change, &[]).await?;
-                insert(tx, user_id, change.task, &event).await
-            })
+            Box::pin(async move { write_new(tx, user_id, change).await })
         })
         .await?
     };
@@ -70,6 +67,17 @@ async fn create(
         TASKS_CREATED.inc();
     }
     Ok(prefer.apply(answer))
+}
+
+/// Writes a new task and what must be there before it is; the answer is the task.
+pub(super) async fn write_new(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    change: Change,
+) -> Result<Answer, Problem> {
+    before_writing(tx, user_id, &change, &[]).await?;
+    let event = change.event(user_id)?;
+    insert(tx, user_id, change.task, &event).await
 }
 
 async fn insert(
@@ -139,8 +147,13 @@ async fn update(
     JsonObject(body): JsonObject,
 ) -> Result<Answer, Problem> {
     let patch = TaskInput::patch(body)?;
+    let reach = if patch.recurrence.is_given() {
+        Reach::Series
+    } else {
+        Reach::Task
+    };
     let decide = move |task: &Task, now| tasks::patch(patch, task, &user.timezone, now);
-    let work = change(user.user_id, id, if_match, Deleted::Hidden, decide);
+    let work = change(user.user_id, id, if_match, reach, decide);
     Ok(prefer.apply(app.transaction(work).await?))
 }
 
@@ -159,7 +172,7 @@ async fn delete(
     if_match: IfMatch,
 ) -> Result<Answer, Problem> {
     let decide = |task: &Task, now| Ok(Some(tasks::delete(task, now)));
-    let work = change(user.user_id, id, if_match, Deleted::Hidden, decide);
+    let work = change(user.user_id, id, if_match, Reach::Task, decide);
     app.transaction(work).await?;
     Ok(Answer::empty(StatusCode::NO_CONTENT))
 }
@@ -184,7 +197,7 @@ async fn complete(
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
     let decide = |task: &Task, now| Ok(tasks::complete(task, now));
-    let work = change(user.user_id, id, if_match, Deleted::Hidden, decide);
+    let work = change(user.user_id, id, if_match, Reach::Task, decide);
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
@@ -208,7 +221,7 @@ async fn reopen(
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
     let decide = |task: &Task, now| Ok(tasks::reopen(task, now));
-    let work = change(user.user_id, id, if_match, Deleted::Hidden, decide);
+    let work = change(user.user_id, id, if_match, Reach::Task, decide);
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
@@ -232,15 +245,19 @@ async fn restore(
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
     let decide = |task: &Task, now| Ok(tasks::restore(task, now));
-    let work = change(user.user_id, id, if_match, Deleted::Included, decide);
+    let work = change(user.user_id, id, if_match, Reach::Deleted, decide);
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
-/// Whether a deleted task is one for the request, or answers like one that does not exist.
+/// What a request may be about.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Deleted {
-    Hidden,
-    Included,
+enum Reach {
+    /// A task; a deleted one answers like one that does not exist.
+    Task,
+    /// A task and the series that it leaves.
+    Series,
+    /// A task, deleted or not.
+    Deleted,
 }
 
 /// The work that changes a task as `decide` says, under its lock: the version is read, checked and raised by one writer at a
@@ -249,14 +266,17 @@ fn change(
     user_id: Uuid,
     id: Uuid,
     if_match: IfMatch,
-    deleted: Deleted,
+    reach: Reach,
     decide: impl FnOnce(&Task, Timestamp) -> Result<Option<Change>, Problem> + Send + 'static,
 ) -> impl for<'c> FnOnce(&'c mut PgConnection) -> Work<'c, Answer> + Send + 'static {
     move |tx| {
         Box::pin(async move {
+            if reach == Reach::Series {
+                db::series::lock_of_task(tx, user_id, id).await?;
+            }
             let current = db::tasks::lock(tx, user_id, id)
                 .await?
-                .filter(|task| deleted == Deleted::Included || task.deleted_at.is_none())
+                .filter(|task| reach == Reach::Deleted || task.deleted_at.is_none())
                 .ok_or_else(Problem::no_such_task)?;
             if_match.check(current.version)?;
             let task = match decide(&current, schemas::now())? {
@@ -265,6 +285,12 @@ fn change(
                     before_writing(tx, user_id, &change, &current.depends_on).await?;
                     let event = change.event(user_id)?;
                     db::tasks::update(tx, user_id, std::slice::from_ref(&change.task), &[event]).await?;
+                    if let Some(left) = current
+                        .series_id
+                        .filter(|_| change.task.series_id != current.series_id)
+                    {
+                        db::series::end_if_left(tx, user_id, left, change.task.updated_at).await?;
+                    }
                     change.task
                 }
             };
@@ -285,7 +311,7 @@ async fn before_writing(
         .await?
         .finish(Some(()))?;
     if let Some(series) = &change.series {
-        db::tasks::insert_series(tx, user_id, series).await?;
+        db::series::insert(tx, user_id, series).await?;
     }
     Ok(())
 }

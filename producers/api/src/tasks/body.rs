@@ -58,7 +58,7 @@ task_body! {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a description of what is read field by field")]
-struct NewReminder {
+pub struct NewReminder {
     /// ISO 8601 duration from the due time, at most 366 days; on a whole day it counts from 9 o'clock.
     #[schema(example = "-PT10M")]
     offset: Option<String>,

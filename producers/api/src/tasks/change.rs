@@ -1,7 +1,7 @@
 //! What may happen to a task: pure functions from the task before to the change that is to be written.
 
 use chrono::TimeDelta;
-use db::tasks::Series;
+use db::series::Series;
 use schemas::{Actor, EncodeError, Encoded, Event, FieldChange, Task, TaskEvent, TaskEventKind, Timestamp};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -33,7 +33,8 @@ pub struct Change {
 }
 
 impl Change {
-    fn new(kind: TaskEventKind, task: Task) -> Self {
+    /// A change that says by its kind what changed.
+    pub fn new(kind: TaskEventKind, task: Task) -> Self {
         Self {
             kind,
             task,
@@ -103,16 +104,25 @@ pub fn patch(
     let mut problems = Problems::default();
     let merged = merge(patch, current.clone(), default_zone, Place::root(&mut problems));
     let (merged, series) = problems.finish(Some(merged))?;
-    if merged == *current {
-        return Ok(None);
-    }
-    let task = next_version(merged, now);
-    let fields = differences(current, &task);
-    Ok(Some(Change {
-        series,
-        fields,
-        ..Change::new(TaskEventKind::Updated, task)
+    Ok(update(current, merged, now).map(|change| Change {
+        series: series.map(|series| Series {
+            created_at: change.task.updated_at,
+            updated_at: change.task.updated_at,
+            ..series
+        }),
+        ..change
     }))
+}
+
+/// Makes a task what `after` says; `None` when it is that already.
+pub fn update(current: &Task, after: Task, now: Timestamp) -> Option<Change> {
+    (after != *current).then(|| {
+        let task = next_version(after, now);
+        Change {
+            fields: differences(current, &task),
+            ..Change::new(TaskEventKind::Updated, task)
+        }
+    })
 }
 
 /// Completes a task; `None` when it is completed already.

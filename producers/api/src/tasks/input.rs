@@ -18,8 +18,9 @@ const MAX_DESCRIPTION_CHARS: usize = 10_000;
 pub const MAX_TAGS: usize = 20;
 /// Longest tag.
 pub const MAX_TAG_CHARS: usize = 50;
-const MAX_REMINDERS: usize = 20;
 const MAX_DEPENDENCIES: usize = 20;
+/// Most reminders of a task.
+pub const MAX_REMINDERS: usize = 20;
 
 /// What the fields are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,26 +79,10 @@ impl TaskInput {
     /// Reads all fields; what is wrong is written down at their `place`.
     pub fn read(body: Map<String, Value>, purpose: Purpose, place: Place<'_>) -> Self {
         let mut fields = Fields::new(body, place);
-        let title = |place: &mut Place<'_>, value| read::line(place, value, MAX_TITLE_CHARS);
         let input = Self {
-            title: match purpose {
-                Purpose::Create => fields
-                    .required("title", title)
-                    .map_or(Field::Invalid, Field::Value),
-                Purpose::Patch => match fields.take("title", title) {
-                    Field::Null => {
-                        fields.refuse::<()>("title", "must not be null");
-                        Field::Invalid
-                    }
-                    field => field,
-                },
-            },
-            description: fields.take("description", |place, value| {
-                read::text(place, value, MAX_DESCRIPTION_CHARS)
-            }),
-            priority: fields.take("priority", |place, value| {
-                read::choice(place, value, Priority::from_name, "low, medium, high, urgent")
-            }),
+            title: title(&mut fields, purpose),
+            description: description(&mut fields),
+            priority: priority(&mut fields),
             tags: fields.take("tags", tags),
             due_at: fields.take("due_at", read::timestamp),
             due_on: fields.take("due_on", read::date),
@@ -117,7 +102,33 @@ impl TaskInput {
     }
 }
 
-fn tags(place: &mut Place<'_>, value: Value) -> Option<Vec<String>> {
+/// Whatever has a title needs one.
+pub fn title(fields: &mut Fields<'_>, purpose: Purpose) -> Field<String> {
+    let title = |place: &mut Place<'_>, value| read::line(place, value, MAX_TITLE_CHARS);
+    match purpose {
+        Purpose::Create => fields
+            .required("title", title)
+            .map_or(Field::Invalid, Field::Value),
+        Purpose::Patch => fields.not_null("title", title),
+    }
+}
+
+/// Markdown, or nothing.
+pub fn description(fields: &mut Fields<'_>) -> Field<String> {
+    fields.take("description", |place, value| {
+        read::text(place, value, MAX_DESCRIPTION_CHARS)
+    })
+}
+
+/// How urgent something is.
+pub fn priority(fields: &mut Fields<'_>) -> Field<Priority> {
+    fields.take("priority", |place, value| {
+        read::choice(place, value, Priority::from_name, "low, medium, high, urgent")
+    })
+}
+
+/// A list of tags, each once.
+pub fn tags(place: &mut Place<'_>, value: Value) -> Option<Vec<String>> {
     let mut seen = HashSet::new();
     read::items(place, value, MAX_TAGS, |place, value| {
         let tag = read::line(place, value, MAX_TAG_CHARS)?;
@@ -179,7 +190,8 @@ fn reminders(place: &mut Place<'_>, value: Value, purpose: Purpose) -> Option<Ve
     })
 }
 
-fn recurrence(place: &mut Place<'_>, value: Value) -> Option<Rule> {
+/// A rule in full.
+pub fn recurrence(place: &mut Place<'_>, value: Value) -> Option<Rule> {
     let text = read::string(place, value)?;
     match Rule::parse(&text) {
         Ok(rule) => Some(rule),

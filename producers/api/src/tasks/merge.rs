@@ -1,7 +1,7 @@
 //! Puts the fields that a client sent over those that a task has, and checks what must hold between them. A new task is
 //! a blank one with its fields put over.
 
-use db::tasks::Series;
+use db::series::{Content, Series};
 use schedule::{Due, Offset, Trigger, Tz};
 use schemas::{Task, TaskReminder, Timestamp};
 use uuid::Uuid;
@@ -122,12 +122,13 @@ pub fn merge(
     if let Err(error) = rule.check(starts_at, zone) {
         place.member("recurrence").refuse::<()>(error.to_string());
     }
-    let series = Series {
-        id: Uuid::now_v7(),
-        rrule: rule.to_string(),
+    let series = Series::new(
+        rule.to_string(),
         starts_at,
-        timezone: zone.name().to_owned(),
-    };
+        zone.name().to_owned(),
+        Content::of(&merged),
+        merged.updated_at,
+    );
     merged.series_id = Some(series.id);
     merged.occurrence = Some(starts_at);
     merged.recurrence = Some(series.rrule.clone());
@@ -188,20 +189,24 @@ fn trigger(reminder: &TaskReminder) -> Option<Trigger> {
 
 /// Why a reminder cannot ring.
 #[derive(Debug, Clone, Copy)]
-enum FiringFlaw {
+pub enum FiringFlaw {
+    /// It counts from a due time that is not there.
     NoDueTime,
+    /// Outside of the years that instants are accepted in.
     OutOfRange,
 }
 
 impl FiringFlaw {
-    fn of_reminder(self) -> &'static str {
+    /// As what is wrong with the reminder.
+    pub fn of_reminder(self) -> &'static str {
         match self {
             Self::NoDueTime => "needs due_at or due_on, which the task does not have",
             Self::OutOfRange => "rings outside of the years 1970 to 9999 (UTC)",
         }
     }
 
-    fn of_due_at(self) -> &'static str {
+    /// As what is wrong with the due time.
+    pub fn of_due_at(self) -> &'static str {
         match self {
             Self::NoDueTime => "must stay while reminders count from it",
             Self::OutOfRange => "makes a reminder ring outside of the years 1970 to 9999 (UTC)",
@@ -209,7 +214,8 @@ impl FiringFlaw {
     }
 }
 
-fn firing_flaw(trigger: Trigger, anchor: Option<Timestamp>, zone: Tz) -> Option<FiringFlaw> {
+/// Why a reminder could not ring, if it could not.
+pub fn firing_flaw(trigger: Trigger, anchor: Option<Timestamp>, zone: Tz) -> Option<FiringFlaw> {
     match trigger.fire_at(anchor, zone) {
         None if anchor.is_none() => Some(FiringFlaw::NoDueTime),
         Some(at) if (EARLIEST..=LATEST).contains(&at) => None,

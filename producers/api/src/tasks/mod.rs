@@ -3,11 +3,13 @@
 
 pub mod body;
 mod change;
-mod input;
-mod merge;
+pub mod input;
+pub mod merge;
 pub mod view;
 
-pub use change::{Change, KEPT_AFTER_DELETION, complete, create, delete, patch, reopen, restore, retag};
+pub use change::{
+    Change, KEPT_AFTER_DELETION, complete, create, delete, patch, reopen, restore, retag, update,
+};
 pub use input::{MAX_TAG_CHARS, MAX_TAGS, TaskInput};
 
 #[cfg(test)]

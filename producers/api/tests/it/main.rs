@@ -22,6 +22,7 @@ mod outbox;
 mod paging;
 mod personal_tokens;
 mod rate_limit;
+mod recurring_tasks;
 mod search;
 mod server;
 mod sessions;
