@@ -7,6 +7,7 @@ mod config;
 mod cursor;
 mod extract;
 mod find;
+mod history;
 mod idempotency;
 mod input;
 mod metrics;

@@ -4,6 +4,7 @@ mod auth;
 mod batch;
 pub mod description;
 mod find;
+mod history;
 mod me;
 pub mod pages;
 mod recurring_tasks;
@@ -25,5 +26,6 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(batch::router())
         .merge(find::router())
         .merge(tags::router())
+        .merge(history::router())
         .merge(recurring_tasks::router())
 }

@@ -14,6 +14,7 @@ mod faults;
 mod fields;
 mod find;
 mod foreign_issuers;
+mod history;
 mod http;
 mod idempotency;
 mod isolation;
