@@ -21,6 +21,7 @@ mod rate_limit;
 mod recurring;
 mod routes;
 mod tasks;
+mod templates;
 mod token;
 mod trace;
 

@@ -21,6 +21,7 @@ use crate::problem::ProblemDocument;
         (name = "Tasks", description = "A person's tasks"),
         (name = "Tags", description = "What a person's tasks are tagged with"),
         (name = "Recurring tasks", description = "Tasks that come again"),
+        (name = "Templates", description = "What tasks are made from"),
         (name = "History", description = "What happened to them"),
     ),
 )]

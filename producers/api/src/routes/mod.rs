@@ -10,6 +10,7 @@ pub mod pages;
 mod recurring_tasks;
 mod tags;
 mod tasks;
+mod templates;
 mod tokens;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -28,4 +29,5 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(tags::router())
         .merge(history::router())
         .merge(recurring_tasks::router())
+        .merge(templates::router())
 }

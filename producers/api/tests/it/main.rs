@@ -29,6 +29,7 @@ mod server;
 mod sessions;
 mod tags;
 mod tasks;
+mod templates;
 mod throttle;
 mod volume;
 mod walkthrough;
