@@ -297,7 +297,7 @@ async fn pages_and_filters_find_each_event_once_newest_first() {
 }
 
 #[tokio::test]
-async fn nobody_reads_anothers_history_and_a_task_that_never_was_has_none() {
+async fn nobody_reads_the_history_of_another_and_a_task_that_never_was_has_none() {
     let server = Server::start().await;
     let ada = server.person("ada@example.org").await;
     let bob = server.person("bob@example.org").await;
