@@ -356,6 +356,14 @@ impl Dates {
         self.year(year).get((day - new_year(year) + 1) as usize)
     }
 
+    /// How many dates there are in four years: 1461 when all are.
+    pub(crate) fn share(&self) -> i64 {
+        if self.open {
+            return 1461;
+        }
+        (2021..2025).map(|year| self.year(year).len() as i64).sum()
+    }
+
     /// The first date from `day` on. Not for YEARLY.
     pub(crate) fn next(&self, day: Day, budget: &mut Budget) -> Result<Option<Day>, Error> {
         if self.open {

@@ -161,7 +161,7 @@ impl Pattern {
                 phase,
                 all_units,
                 times,
-                rare: rare(&units, unit, interval, phase),
+                rare: rare(&dates, &units, unit, interval, phase),
                 units,
                 cycle: FOUR_CENTURIES.saturating_mul(interval * unit / gcd(FOUR_CENTURIES, interval * unit)),
             })
@@ -330,17 +330,23 @@ fn in_phase(units: (u64, u64, u64), unit: i64, interval: i64, phase: i64) -> (u6
     (hours, minutes, seconds)
 }
 
+// Days in phase are gone through where they are fewer than the dates, and up to five times as many, as one of them takes a
+// fifth of the time.
+
 /// Going from unit to unit would try this many days in vain, and more.
 const MANY_DAYS: i64 = 24;
 /// For more units than this going from one to the next soon meets one that is in phase.
 const FEW_UNITS: usize = 24;
 
 /// Solves `day * DAY + unit = phase` modulo the interval for the day, unit by unit.
-fn rare(units: &Times, unit: i64, interval: i64, phase: i64) -> Option<Rare> {
+fn rare(dates: &Dates, units: &Times, unit: i64, interval: i64, phase: i64) -> Option<Rare> {
     let modulus = interval * unit;
     let common = gcd(DAY, modulus);
     let step = modulus / common;
-    if step <= MANY_DAYS || units.len() > FEW_UNITS {
+    if step <= MANY_DAYS
+        || units.len() > FEW_UNITS
+        || units.len() as i64 > step.saturating_mul(dates.share()) / 300
+    {
         return None;
     }
     let inverse = inverse(DAY / common, step);
@@ -370,38 +376,51 @@ fn inverse(value: i64, modulus: i64) -> i64 {
 impl Rare {
     fn next(&self, dates: &Dates, at: Wall, upper: Wall, budget: &mut Budget) -> Result<Option<Wall>, Error> {
         let (day, second) = split(at);
-        let mut best = None;
-        for (unit, remainder) in &self.units {
-            let from = i64::from(day) + i64::from(*unit < second);
-            let mut day = from + (remainder - from).rem_euclid(self.step);
-            while day * DAY + unit <= best.unwrap_or(upper) {
-                budget.step()?;
-                if dates.has(day as Day) {
-                    best = Some(day * DAY + unit);
-                    break;
-                }
-                day += self.step;
+        let mut ahead: Vec<(i64, i64)> = self
+            .units
+            .iter()
+            .map(|(unit, remainder)| {
+                let from = i64::from(day) + i64::from(*unit < second);
+                (from + (remainder - from).rem_euclid(self.step), *unit)
+            })
+            .collect();
+        // The nearest first, so that a unit that no date goes with does not hold up the others.
+        while let Some(nearest) = ahead.iter_mut().min() {
+            budget.step()?;
+            let (day, unit) = *nearest;
+            if day * DAY + unit > upper {
+                break;
             }
+            if dates.has(day as Day) {
+                return Ok(Some(day * DAY + unit));
+            }
+            nearest.0 += self.step;
         }
-        Ok(best)
+        Ok(None)
     }
 
     fn prev(&self, dates: &Dates, at: Wall, lower: Wall, budget: &mut Budget) -> Result<Option<Wall>, Error> {
         let (day, second) = split(at);
-        let mut best = None;
-        for (unit, remainder) in &self.units {
-            let from = i64::from(day) - i64::from(*unit > second);
-            let mut day = from - (from - remainder).rem_euclid(self.step);
-            while day * DAY + unit >= best.unwrap_or(lower) {
-                budget.step()?;
-                if dates.has(day as Day) {
-                    best = Some(day * DAY + unit);
-                    break;
-                }
-                day -= self.step;
+        let mut behind: Vec<(i64, i64)> = self
+            .units
+            .iter()
+            .map(|(unit, remainder)| {
+                let from = i64::from(day) - i64::from(*unit > second);
+                (from - (from - remainder).rem_euclid(self.step), *unit)
+            })
+            .collect();
+        while let Some(nearest) = behind.iter_mut().max() {
+            budget.step()?;
+            let (day, unit) = *nearest;
+            if day * DAY + unit < lower {
+                break;
             }
+            if dates.has(day as Day) {
+                return Ok(Some(day * DAY + unit));
+            }
+            nearest.0 -= self.step;
         }
-        Ok(best)
+        Ok(None)
     }
 }
 

@@ -7,9 +7,10 @@
 //! Everything else is as docs/RECURRENCE.md says.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use chrono_tz::Tz;
 use recurrence::{Error, Freq, Moment, Recurrence, Start};
 
@@ -17,6 +18,9 @@ pub use recurrence::MAX_RULE_CHARS;
 
 /// Largest accepted COUNT.
 pub const MAX_COUNT: u32 = 10_000;
+
+/// Years a series may start in, by the clock of its zone. Zone data ends with 2099, and nobody means the year 9000.
+const STARTS: RangeInclusive<i32> = 1900..=2399;
 
 /// Times a rule may name per day: those of an hourly rule.
 const MAX_TIMES_PER_DAY: u32 = 24;
@@ -37,6 +41,9 @@ pub enum RuleError {
         /// Name of the part.
         part: &'static str,
     },
+    /// The start lies outside of the years a series may start in.
+    #[error("the start of a rule must lie between the years 1900 and 2399")]
+    StartOutOfRange,
 }
 
 /// A recurrence rule that has been validated as far as that is possible without its start.
@@ -71,7 +78,7 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// [`RuleError::Rule`] for a start outside of the years 1 to 9999.
+    /// [`RuleError::StartOutOfRange`] for a start outside of the years 1900 to 2399.
     ///
     /// ```
     /// use schedule::{Rule, parse_zone};
@@ -91,8 +98,10 @@ impl Rule {
         match self.recurrence(dtstart, zone) {
             Ok(set) => Ok(set.after(after.into())?.and_then(|next| next.instant())),
             // Stored rules are asked again and again: that they have no occurrence is an answer.
-            Err(Error::NeverMatches | Error::EndsBeforeStart | Error::EndsBeforeFirst) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(RuleError::Rule(Error::NeverMatches | Error::EndsBeforeStart | Error::EndsBeforeFirst)) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -100,15 +109,18 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// [`RuleError::Rule`] with [`Error::EndsBeforeStart`], [`Error::EndsBeforeFirst`], [`Error::NeverMatches`] or
-    /// [`Error::OutOfCalendar`].
+    /// [`RuleError::Rule`] with [`Error::EndsBeforeStart`], [`Error::EndsBeforeFirst`] or [`Error::NeverMatches`], and
+    /// [`RuleError::StartOutOfRange`].
     pub fn check(&self, dtstart: DateTime<Utc>, zone: Tz) -> Result<(), RuleError> {
-        Ok(self.recurrence(dtstart, zone).map(|_| ())?)
+        self.recurrence(dtstart, zone).map(|_| ())
     }
 
-    fn recurrence(&self, dtstart: DateTime<Utc>, zone: Tz) -> Result<Recurrence, Error> {
+    fn recurrence(&self, dtstart: DateTime<Utc>, zone: Tz) -> Result<Recurrence, RuleError> {
+        if !STARTS.contains(&dtstart.with_timezone(&zone).year()) {
+            return Err(RuleError::StartOutOfRange);
+        }
         let start = Start::new(Moment::from(dtstart), Some(zone))?;
-        Recurrence::new(start, std::slice::from_ref(&self.0), &[], &[])
+        Ok(Recurrence::new(start, std::slice::from_ref(&self.0), &[], &[])?)
     }
 }
 
