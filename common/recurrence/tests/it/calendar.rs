@@ -346,5 +346,20 @@ fn old_and_far_away_starts_are_entered_where_asked() {
         &["FREQ=WEEKLY;BYDAY=MO,WE;COUNT=5000"],
     );
     assert_eq!(counted.count_before(moment("9999-01-01T00:00:00")).unwrap(), 5000);
+    // Few dates, and hours that none of them goes with.
+    let few = crate::set(
+        "1983-02-01T03:30:00",
+        "",
+        &["FREQ=HOURLY;INTERVAL=70;BYMONTHDAY=-30;BYDAY=MO;COUNT=4"],
+    );
+    assert_eq!(
+        list(&few, 9),
+        [
+            "1983-05-02T13:30:00",
+            "1984-01-02T13:30:00",
+            "1985-04-01T13:30:00",
+            "1985-12-02T13:30:00"
+        ]
+    );
     assert!(recurrence::zone_data_version().starts_with("20"));
 }
