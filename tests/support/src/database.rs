@@ -11,6 +11,10 @@ use uuid::Uuid;
 
 use crate::stack;
 
+/// The Argon2id hash of a password that nobody knows: one of zeros.
+const NOBODY_KNOWS: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c2FsdCBvZiBubyBvbmUuLg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
 /// A database of one test's own.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -99,10 +103,11 @@ impl Database {
         let id = Uuid::now_v7();
         sqlx::query(
             "insert into accounts.users (id, email, name, timezone, password_hash, created_at)
-             values ($1, $2, 'Ada Lovelace', 'Europe/Berlin', '-', now())",
+             values ($1, $2, 'Ada Lovelace', 'Europe/Berlin', $3, now())",
         )
         .bind(id)
         .bind(email)
+        .bind(NOBODY_KNOWS)
         .execute(&self.admin)
         .await
         .unwrap();

@@ -2,10 +2,10 @@
 
 use reqwest::header::{HeaderMap, IF_MATCH};
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::server::{Answer, Server};
+use crate::server::{Answer, Person, Server};
 
 #[tokio::test]
 async fn another_persons_task_answers_exactly_like_one_that_does_not_exist() {
@@ -66,4 +66,162 @@ fn comparable(headers: &HeaderMap) -> Vec<(String, String)> {
         .collect();
     headers.sort();
     headers
+}
+
+/// Stands in every text of hers: wherever it shows up, it is hers.
+const SECRET: &str = "adas-secret";
+
+/// One of everything that a person can have, and what names each of them in a path.
+async fn one_of_everything(ada: &Person) -> Vec<String> {
+    let mut names = vec![SECRET.to_owned()];
+    let mut made = |answer: Answer| {
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        let made = answer.json();
+        for field in ["id", "series_id"] {
+            names.extend(made[field].as_str().map(str::to_owned));
+        }
+        made
+    };
+    let task =
+        json!({"title": SECRET, "description": SECRET, "tags": [SECRET], "due_at": "2097-02-01T08:00:00Z"});
+    let deleted = made(ada.post("/api/tasks", &task).await);
+    made(ada.post("/api/tasks", &task).await);
+    made(
+        ada.post(
+            "/api/recurring-tasks",
+            &json!({"title": SECRET, "recurrence_type": "daily", "starts_at": "2097-02-01T08:00:00Z"}),
+        )
+        .await,
+    );
+    made(ada.post("/api/templates", &json!({"title": SECRET})).await);
+    made(
+        ada.post(
+            "/api/me/tokens",
+            &json!({"name": SECRET, "scopes": ["tasks:read"]}),
+        )
+        .await,
+    );
+    let path = format!("/api/tasks/{}", deleted["id"].as_str().unwrap());
+    ada.send(Method::DELETE, &path).await;
+    names
+}
+
+/// Follows a reference within the description.
+fn resolved<'a>(description: &'a Value, schema: &'a Value) -> &'a Value {
+    match schema.get("$ref").and_then(Value::as_str) {
+        Some(reference) => description.pointer(reference.trim_start_matches('#')).unwrap(),
+        None => schema,
+    }
+}
+
+/// A body that the schema takes, with `id` wherever an id can stand.
+fn body(description: &Value, schema: &Value, id: &str) -> Value {
+    let schema = resolved(description, schema);
+    let is = |kind: &str| match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().any(|one| one == kind),
+        one => one == kind,
+    };
+    if schema["format"] == "uuid" {
+        json!(id)
+    } else if is("object") {
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        let properties = schema["properties"].as_object().cloned().unwrap_or_default();
+        let members = properties.into_iter().filter_map(|(name, property)| {
+            let holds_an_id = property["format"] == "uuid" || property["items"]["format"] == "uuid";
+            (holds_an_id || required.contains(&json!(name))).then(|| (name, body(description, &property, id)))
+        });
+        Value::Object(members.collect())
+    } else if let Some(example) = schema.get("example") {
+        example.clone()
+    } else if is("array") {
+        json!([body(description, &schema["items"], id)])
+    } else if is("string") {
+        schema["enum"].get(0).cloned().unwrap_or(json!("x"))
+    } else {
+        json!(1)
+    }
+}
+
+#[tokio::test]
+async fn no_operation_of_the_description_reaches_what_is_another_persons() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.org").await;
+    let names = one_of_everything(&ada).await;
+    let lists = [
+        "/api/tasks",
+        "/api/tasks?deleted=true",
+        "/api/recurring-tasks",
+        "/api/templates",
+        "/api/tags",
+    ];
+    let everything = async || {
+        let mut all = Vec::new();
+        for list in lists {
+            all.push(ada.get(list).await.json()["items"].clone());
+        }
+        all
+    };
+    let before = everything().await;
+    assert!(
+        before.iter().all(|items| items.to_string().contains(SECRET)),
+        "{before:?}"
+    );
+
+    let description = server.get("/openapi.json").await.json();
+    let mut asked = 0;
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if operation.get("security").is_none() {
+                continue;
+            }
+            let method: Method = method.to_uppercase().parse().unwrap();
+            // A person for each operation: some end the account of whoever asks.
+            let bob = server.person(&format!("bob-{asked}@example.org")).await;
+            let schema = operation["requestBody"]["content"]
+                .as_object()
+                .and_then(|content| content.values().next())
+                .map(|content| &content["schema"]);
+            let ask = async |who: &Person, name: &str| {
+                let place = path
+                    .split('/')
+                    .map(|part| if part.starts_with('{') { name } else { part });
+                let place = place.collect::<Vec<_>>().join("/");
+                let request = who.request(method.clone(), &place);
+                Answer::to(match schema {
+                    Some(schema) => request.json(&body(&description, schema, name)),
+                    None => request,
+                })
+                .await
+            };
+            for name in &names {
+                asked += 1;
+                let answer = ask(&bob, name).await;
+                assert!(
+                    !answer.status.is_server_error(),
+                    "{method} {path} {name}: {}",
+                    answer.text
+                );
+                let shown = answer.text.replace(name.as_str(), "");
+                assert!(!shown.contains(SECRET), "{method} {path} {name}: {}", answer.text);
+                if path.contains('{') {
+                    assert_eq!(
+                        answer.status,
+                        StatusCode::NOT_FOUND,
+                        "{method} {path} {name}: {}",
+                        answer.text
+                    );
+                }
+            }
+            // What she is answered herself shows that the ids were those of such things.
+            if path.contains('{') && method == Method::GET {
+                let mut hers = false;
+                for name in &names {
+                    hers |= ask(&ada, name).await.status.is_success();
+                }
+                assert!(hers, "one_of_everything has nothing for {path}");
+            }
+        }
+    }
+    assert!(asked > 100, "{asked}");
+    assert_eq!(everything().await, before);
 }
