@@ -16,7 +16,7 @@ import sys
 import uuid
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 from cloudevents.core.bindings import kafka as cloudevents
@@ -80,13 +80,15 @@ class Record:
 
 
 def plain(value: Any) -> Any:
-    """A decoded value in JSON's types: instants as microseconds, UUIDs as text."""
+    """A decoded value in JSON's types: instants as microseconds, dates as days since 1970, UUIDs as text."""
     if isinstance(value, dict):
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [plain(inner) for inner in value]
     if isinstance(value, datetime):
         return (value - EPOCH) // timedelta(microseconds=1)
+    if isinstance(value, date):
+        return (value - EPOCH.date()).days
     if isinstance(value, uuid.UUID):
         return str(value)
     return value
