@@ -6,5 +6,5 @@ mod query;
 mod question;
 mod sql;
 
-pub use query::{DEFAULT_LIMIT, Find, read_cursor, read_limit};
+pub use query::Find;
 pub use sql::find;

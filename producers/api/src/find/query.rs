@@ -11,17 +11,14 @@ use uuid::Uuid;
 
 use super::position::{Key, Position};
 use super::question::Question;
-use crate::cursor::{Cursors, List};
+use crate::cursor::Cursors;
 use crate::input::{Place, read};
+use crate::page::Page;
 use crate::problem::Problem;
 use crate::query::Parameters;
 use crate::tasks::{MAX_TAG_CHARS, MAX_TAGS};
 use crate::token::Bearer;
 
-/// How many items a page has when nothing is said.
-pub const DEFAULT_LIMIT: u8 = 50;
-/// The most that it may have.
-pub const MAX_LIMIT: u8 = 100;
 /// Longest text that is searched for.
 const MAX_QUESTION_CHARS: usize = 500;
 
@@ -36,14 +33,10 @@ pub struct Find {
     pub filter: Filter,
     /// In which order.
     pub sort: Sort,
-    /// How many at most.
-    pub limit: usize,
     /// Whether all that match are to be counted.
     pub total: bool,
-    /// Where the page before ended.
-    pub after: Option<Position>,
-    /// The list in one text, to seal its cursors with.
-    query: String,
+    /// Which part of them.
+    pub page: Page<Position>,
 }
 
 /// Which tasks are asked for: those that all of this is true of.
@@ -170,10 +163,8 @@ impl Find {
             Some(_) => Sort::BEST_FIRST,
             None => Sort::NEWEST_FIRST,
         });
-        let limit = parameters.one("limit", read_limit).unwrap_or(DEFAULT_LIMIT);
         let query = serde_json::to_string(&(&filter, sort)).map_err(Problem::internal)?;
-        let list = list(user.user_id, &query);
-        let after = parameters.one("cursor", |place, value| read_cursor(place, value, cursors, list));
+        let page = Page::take(&mut parameters, cursors, "tasks", user.user_id, query);
         let total = parameters.one("total", boolean).unwrap_or(false);
         parameters.finish()?;
         Ok(Self {
@@ -182,25 +173,15 @@ impl Find {
             zone: schedule::parse_zone(&user.timezone).unwrap_or(Tz::UTC),
             filter,
             sort,
-            limit: limit.into(),
             total,
-            after,
-            query,
+            page,
         })
-    }
-
-    /// The cursor of a position in this list.
-    ///
-    /// # Errors
-    /// A bug of this crate.
-    pub fn cursor(&self, position: &Position, cursors: &Cursors) -> Result<String, Problem> {
-        cursors.seal(list(self.user_id, &self.query), position)
     }
 
     /// Whether the page goes on with tasks whose titles are merely similar to the words.
     pub fn goes_on_with_similar(&self) -> bool {
         matches!(
-            self.after,
+            self.page.after,
             Some(Position {
                 key: Key::Similarity(_),
                 ..
@@ -253,40 +234,10 @@ impl Filter {
     }
 }
 
-fn list(user_id: Uuid, query: &str) -> List<'_> {
-    List {
-        resource: "tasks",
-        user_id,
-        query,
-    }
-}
-
 fn text(value: Value) -> String {
     match value {
         Value::String(text) => text,
         other => other.to_string(),
-    }
-}
-
-/// How many items a page may have.
-pub fn read_limit(place: &mut Place<'_>, value: Value) -> Option<u8> {
-    let limit = text(value).parse().ok();
-    match limit.filter(|limit| (1..=MAX_LIMIT).contains(limit)) {
-        Some(limit) => Some(limit),
-        None => place.refuse("must be a number from 1 to 100"),
-    }
-}
-
-/// Where a page starts.
-pub fn read_cursor<P: serde::de::DeserializeOwned>(
-    place: &mut Place<'_>,
-    value: Value,
-    cursors: &Cursors,
-    list: List<'_>,
-) -> Option<P> {
-    match cursors.open(list, &text(value)) {
-        Some(position) => Some(position),
-        None => place.refuse("is not the next_cursor of a page of this very list"),
     }
 }
 

@@ -46,6 +46,7 @@ pub struct Found {
 pub async fn find(pool: &PgPool, find: &Find) -> Result<Found, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let read_at = find
+        .page
         .after
         .as_ref()
         .map_or_else(schemas::now, |position| position.read_at);
@@ -55,7 +56,7 @@ pub async fn find(pool: &PgPool, find: &Find) -> Result<Found, sqlx::Error> {
     if !similar {
         rows = page.rows(&mut connection).await?;
         if rows.is_empty()
-            && find.after.is_none()
+            && find.page.after.is_none()
             && let Some(question) = &find.filter.question
         {
             rows = page.similar_rows(&mut connection, question).await?;
@@ -64,12 +65,8 @@ pub async fn find(pool: &PgPool, find: &Find) -> Result<Found, sqlx::Error> {
     } else if let Some(question) = &find.filter.question {
         rows = page.similar_rows(&mut connection, question).await?;
     }
-    let more = rows.len() > find.limit;
-    rows.truncate(find.limit);
-    let next = rows
-        .last()
-        .filter(|_| more)
-        .map(|(task, key)| page.position(task, key));
+    let last = find.page.cut(&mut rows);
+    let next = last.map(|(task, key)| page.position(task, key));
     let total = match &find.filter.question {
         _ if !find.total => None,
         Some(question) if similar => Some(page.count_similar(&mut connection, question).await?),
@@ -94,11 +91,6 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// One row more than asked for, which tells whether there is a next page.
-    fn rows_wanted(&self) -> i64 {
-        i64::try_from(self.find.limit + 1).unwrap_or(i64::MAX)
-    }
-
     fn position(&self, task: &Task, key: &Key) -> Position {
         Position {
             read_at: self.read_at,
@@ -109,8 +101,8 @@ impl Page<'_> {
 
     /// The rows of the page.
     async fn rows(&self, connection: &mut PgConnection) -> Result<Vec<Placed>, sqlx::Error> {
-        let wanted = self.rows_wanted();
-        let after = self.find.after.as_ref();
+        let wanted = self.find.page.rows();
+        let after = self.find.page.after.as_ref();
         match (self.find.sort.by, &self.find.filter.question) {
             (SortBy::Rank, Some(question)) => {
                 let few = self.has_few_tasks(&mut *connection).await?;
@@ -279,7 +271,7 @@ impl Page<'_> {
             key: Key::Rank(rank) | Key::Similarity(rank),
             id,
             ..
-        }) = &self.find.after
+        }) = &self.find.page.after
         {
             sql.push(" and (rank, id) < (")
                 .push_bind(*rank)
@@ -288,7 +280,7 @@ impl Page<'_> {
                 .push(")");
         }
         sql.push(" order by rank desc, id desc limit ")
-            .push_bind(self.rows_wanted())
+            .push_bind(self.find.page.rows())
             .push(") best join tasks.tasks using (id) where user_id = ")
             .push_bind(self.find.user_id)
             .push(" order by rank desc, id desc");
@@ -372,7 +364,7 @@ impl Page<'_> {
             push_question(sql, question);
         }
         // What has changed since the first page may have been shown at its old place.
-        if self.find.after.is_some() && self.find.sort.by != SortBy::Created {
+        if self.find.page.after.is_some() && self.find.sort.by != SortBy::Created {
             sql.push(" and updated_at <= ").push_bind(self.read_at);
         }
     }

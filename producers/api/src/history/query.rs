@@ -11,9 +11,9 @@ use serde_json::Value;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::cursor::{Cursors, List};
-use crate::find::{DEFAULT_LIMIT, read_cursor, read_limit};
+use crate::cursor::Cursors;
 use crate::input::{Place, read};
+use crate::page::Page;
 use crate::problem::Problem;
 use crate::query::Parameters;
 
@@ -73,10 +73,8 @@ pub struct Filter {
 pub struct Query {
     /// Which events.
     pub filter: Filter,
-    /// Most items of a page.
-    pub limit: usize,
-    /// The last item of the page before.
-    pub after: Option<Position>,
+    /// Which page of them.
+    pub page: Page<Position>,
 }
 
 /// What is read by [`Query::read`].
@@ -94,12 +92,6 @@ pub struct QueryParameters {
     since: Option<DateTime<Utc>>,
     /// The first instant no more.
     until: Option<DateTime<Utc>>,
-    /// Most items of the page.
-    #[param(minimum = 1, maximum = 100, default = 50)]
-    limit: Option<u8>,
-    /// `next_cursor` of the page before.
-    #[param(max_length = 2000)]
-    cursor: Option<String>,
 }
 
 /// The description of the one parameter that a path may say instead.
@@ -125,33 +117,9 @@ impl Query {
             since: parameters.one("since", instant),
             until: parameters.one("until", instant),
         };
-        let limit = parameters.one("limit", read_limit).unwrap_or(DEFAULT_LIMIT);
-        let query = filter.to_string();
-        let after = parameters.one("cursor", |place, value| {
-            read_cursor(place, value, cursors, list(user_id, &query))
-        });
+        let page = Page::take(&mut parameters, cursors, "history", user_id, filter.to_string());
         parameters.finish()?;
-        Ok(Self {
-            filter,
-            limit: limit.into(),
-            after,
-        })
-    }
-
-    /// The cursor of a position in what is asked for.
-    ///
-    /// # Errors
-    /// When there can be none: a bug of this crate.
-    pub fn cursor(&self, cursors: &Cursors, user_id: Uuid, position: Position) -> Result<String, Problem> {
-        cursors.seal(list(user_id, &self.filter.to_string()), &position)
-    }
-}
-
-fn list(user_id: Uuid, query: &str) -> List<'_> {
-    List {
-        resource: "history",
-        user_id,
-        query,
+        Ok(Self { filter, page })
     }
 }
 
@@ -232,9 +200,9 @@ mod tests {
         };
         let ada = Uuid::now_v7();
         let query = read("actor=user&actor=system&since=2027-01-01T00:00:00Z", ada).unwrap();
-        let cursor = query.cursor(&cursors, ada, position).unwrap();
+        let cursor = query.page.cursor(&cursors, &position).unwrap();
         let same = format!("since=2027-01-01T01:00:00%2B01:00&actor=system&actor=user&cursor={cursor}");
-        assert_eq!(read(&same, ada).unwrap().after, Some(position));
+        assert_eq!(read(&same, ada).unwrap().page.after, Some(position));
         read(&same, Uuid::now_v7()).unwrap_err();
         read(&format!("actor=user&cursor={cursor}"), ada).unwrap_err();
     }

@@ -41,7 +41,7 @@ pub async fn page(db: &mut PgConnection, user_id: Uuid, query: &Query) -> Result
     if let Some(Position {
         occurred_at,
         event_id,
-    }) = query.after
+    }) = query.page.after
     {
         // The time for itself as well: partitions are left out by it, and not by the pair.
         sql.push(" and occurred_at <= ").push_bind(occurred_at);
@@ -49,7 +49,7 @@ pub async fn page(db: &mut PgConnection, user_id: Uuid, query: &Query) -> Result
             .push_bind(occurred_at);
         sql.push(", ").push_bind(event_id).push(")");
     }
-    let rows = i64::try_from(query.limit + 1).unwrap_or(i64::MAX);
+    let rows = query.page.rows();
     sql.push(" order by occurred_at desc, event_id desc limit ")
         .push_bind(rows);
     let rows = sql.build().fetch_all(db).await?;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::App;
 use crate::extract::CurrentUser;
 use crate::find::{self, Find};
+use crate::page::PageParameters;
 use crate::problem::Problem;
 use crate::tasks::view::{PriorityName, TaskView};
 
@@ -62,12 +63,6 @@ struct FindParameters {
     /// Tasks that are never due come last in both directions.
     #[param(inline)]
     sort: Option<SortName>,
-    /// Most items of the page.
-    #[param(minimum = 1, maximum = 100, default = 50)]
-    limit: Option<u8>,
-    /// `next_cursor` of the page before. It is good for the same person, filters and order only.
-    #[param(max_length = 2000)]
-    cursor: Option<String>,
     /// Whether to count all that match, which takes longer the more there are.
     #[param(default = false)]
     total: Option<bool>,
@@ -139,7 +134,7 @@ struct TaskPage<'a> {
 /// change while pages are read are left out of later ones.
 #[utoipa::path(
     get, path = "/api/tasks", tag = "Tasks", security(("bearer" = ["tasks:read"])),
-    params(FindParameters),
+    params(FindParameters, PageParameters),
     responses((status = 200, description = "A page of tasks", body = TaskPage)),
 )]
 async fn list(State(app): State<App>, CurrentUser(user): CurrentUser, uri: Uri) -> Result<Response, Problem> {
@@ -158,7 +153,7 @@ async fn list(State(app): State<App>, CurrentUser(user): CurrentUser, uri: Uri) 
         .await?;
     let next_cursor = found
         .next
-        .map(|next| find.cursor(&next, &app.cursors))
+        .map(|next| find.page.cursor(&app.cursors, &next))
         .transpose()?;
     Ok(Json(TaskPage {
         items: found

@@ -8,11 +8,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use crate::App;
 use crate::extract::{CurrentUser, TaskId};
 use crate::history::{self, Entry, Query, QueryParameters, TaskParameter};
+use crate::page::PageParameters;
 use crate::problem::Problem;
 
 /// `/api/audit` and `/api/tasks/{id}/history`
@@ -36,7 +36,7 @@ struct HistoryPage<'a> {
 /// Newest first. Events come here by way of Kafka, a moment after they happened, and stay for 90 days.
 #[utoipa::path(
     get, path = "/api/audit", tag = "History", security(("bearer" = ["tasks:read"])),
-    params(QueryParameters, TaskParameter),
+    params(QueryParameters, TaskParameter, PageParameters),
     responses((status = 200, description = "A page of events", body = HistoryPage)),
 )]
 async fn audit(
@@ -51,7 +51,7 @@ async fn audit(
             Ok((found, query))
         })
         .await?;
-    shown(&app, user.user_id, &query, found)
+    shown(&app, &query, found)
 }
 
 /// What happened to a task
@@ -59,7 +59,7 @@ async fn audit(
 /// Newest first; of a deleted task, too. A task that was made a moment ago may have no history yet.
 #[utoipa::path(
     get, path = "/api/tasks/{id}/history", tag = "History", security(("bearer" = ["tasks:read"])),
-    params(TaskId, QueryParameters),
+    params(TaskId, QueryParameters, PageParameters),
     responses((status = 200, description = "A page of events", body = HistoryPage)),
 )]
 async fn of_task(
@@ -80,14 +80,12 @@ async fn of_task(
             Ok((found, query))
         })
         .await?;
-    shown(&app, user.user_id, &query, found)
+    shown(&app, &query, found)
 }
 
-fn shown(app: &App, user_id: Uuid, query: &Query, mut found: Vec<Entry>) -> Result<Response, Problem> {
-    let more = found.len() > query.limit;
-    found.truncate(query.limit);
-    let last = found.last().filter(|_| more);
-    let next_cursor = last.map(|last| query.cursor(&app.cursors, user_id, last.position()));
+fn shown(app: &App, query: &Query, mut found: Vec<Entry>) -> Result<Response, Problem> {
+    let last = query.page.cut(&mut found).map(Entry::position);
+    let next_cursor = last.map(|last| query.page.cursor(&app.cursors, &last));
     let page = HistoryPage {
         items: &found,
         next_cursor: next_cursor.transpose()?,

@@ -18,9 +18,9 @@ use crate::App;
 use crate::answer::Answer;
 use crate::extract::{self, CurrentUser, IfMatch, JsonObject, Prefer};
 use crate::idempotency::IdempotencyKey;
-use crate::input::{Problems, read};
+use crate::input::Problems;
 use crate::metrics::TASKS_CREATED;
-use crate::page::{Page, PageParameters};
+use crate::page::{Page, PageParameters, read_limit};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::query::Parameters;
 use crate::recurring::body::{NewRecurringTask, RecurringTaskPatch};
@@ -121,7 +121,8 @@ async fn list(State(app): State<App>, CurrentUser(user): CurrentUser, uri: Uri) 
             Ok(series::list(&mut connection, user.user_id, after, rows).await?)
         })
         .await?;
-    let next_cursor = page.cut(&mut found, &app.cursors, |series| series.id)?;
+    let last = page.cut(&mut found).map(|last| last.id);
+    let next_cursor = last.map(|last| page.cursor(&app.cursors, &last)).transpose()?;
     Ok(Json(RecurringTaskPage {
         items: found.iter().map(RecurringTaskView::from).collect(),
         next_cursor,
@@ -452,13 +453,7 @@ struct LimitParameter {
 
 fn read_preview(uri: &Uri) -> Result<usize, Problem> {
     let mut parameters = Parameters::of(uri)?;
-    let limit = parameters.one("limit", |place, value| {
-        let limit = read::string(place, value)?.parse().ok();
-        match limit.filter(|limit| (1..=50).contains(limit)) {
-            Some(limit) => Some(limit),
-            None => place.refuse("must be a number from 1 to 50"),
-        }
-    });
+    let limit = parameters.one("limit", |place, value| read_limit(place, value, 50));
     parameters.finish()?;
     Ok(limit.unwrap_or(10))
 }

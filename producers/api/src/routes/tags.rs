@@ -10,20 +10,17 @@ use schemas::{Encoded, Task};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::PgPool;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::App;
-use crate::cursor::{Cursors, List};
 use crate::extract::{CurrentUser, JsonObject};
-use crate::find::{DEFAULT_LIMIT, read_cursor, read_limit};
 use crate::input::{Fields, Place, Problems, read};
+use crate::page::{Page, PageParameters};
 use crate::problem::{Kind, Problem, ProblemDocument};
-use crate::query::Parameters;
 use crate::tasks::{self, MAX_TAG_CHARS};
-use crate::token::Bearer;
 
 /// How many tasks are read, changed and written at a time. All of it is one transaction; this bounds what is in memory.
 const BITE: i64 = 500;
@@ -67,47 +64,6 @@ struct TagPage<'a> {
     next_cursor: Option<String>,
 }
 
-/// What is read by [`Page::read`].
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "a description of what is read parameter by parameter")]
-struct PageParameters {
-    /// Most items of the page.
-    #[param(minimum = 1, maximum = 100, default = 50)]
-    limit: Option<u8>,
-    /// `next_cursor` of the page before.
-    #[param(max_length = 2000)]
-    cursor: Option<String>,
-}
-
-struct Page {
-    limit: usize,
-    after: Option<String>,
-}
-
-impl Page {
-    fn read(uri: &Uri, user: &Bearer, cursors: &Cursors) -> Result<Self, Problem> {
-        let mut parameters = Parameters::of(uri)?;
-        let limit = parameters.one("limit", read_limit).unwrap_or(DEFAULT_LIMIT);
-        let after = parameters.one("cursor", |place, value| {
-            read_cursor(place, value, cursors, tag_list(user.user_id))
-        });
-        parameters.finish()?;
-        Ok(Self {
-            limit: limit.into(),
-            after,
-        })
-    }
-}
-
-fn tag_list(user_id: Uuid) -> List<'static> {
-    List {
-        resource: "tags",
-        user_id,
-        query: "",
-    }
-}
-
 /// List tags
 ///
 /// Those of tasks that are not deleted, by name.
@@ -117,21 +73,18 @@ fn tag_list(user_id: Uuid) -> List<'static> {
     responses((status = 200, description = "A page of tags", body = TagPage)),
 )]
 async fn list(State(app): State<App>, CurrentUser(user): CurrentUser, uri: Uri) -> Result<Response, Problem> {
-    let page = Page::read(&uri, &user, &app.cursors)?;
-    // One more than asked for tells whether there is a next page.
-    let wanted = i64::try_from(page.limit + 1).unwrap_or(i64::MAX);
-    let mut found = app
+    let page = Page::<String>::read(&uri, &app.cursors, "tags", user.user_id)?;
+    let (mut found, page) = app
         .database(async move |pool| {
-            Ok(db::tasks::tags(&pool, user.user_id, page.after.as_deref(), wanted).await?)
+            let found = db::tasks::tags(&pool, user.user_id, page.after.as_deref(), page.rows()).await?;
+            Ok((found, page))
         })
         .await?;
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let last = found.last().filter(|_| more);
-    let next_cursor = last.map(|last| app.cursors.seal(tag_list(user.user_id), &last.tag));
+    let last = page.cut(&mut found).map(|last| last.tag.clone());
+    let next_cursor = last.map(|last| page.cursor(&app.cursors, &last)).transpose()?;
     Ok(Json(TagPage {
         items: found.iter().map(Tag::from).collect(),
-        next_cursor: next_cursor.transpose()?,
+        next_cursor,
     })
     .into_response())
 }

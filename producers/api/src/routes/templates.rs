@@ -125,7 +125,8 @@ async fn list(State(app): State<App>, CurrentUser(user): CurrentUser, uri: Uri) 
     let mut found = app
         .database(async move |pool| Ok(store::list(&pool, user.user_id, after, rows).await?))
         .await?;
-    let next_cursor = page.cut(&mut found, &app.cursors, |template| template.id)?;
+    let last = page.cut(&mut found).map(|last| last.id);
+    let next_cursor = last.map(|last| page.cursor(&app.cursors, &last)).transpose()?;
     Ok(Json(TemplatePage {
         items: found.iter().map(TemplateView::from).collect(),
         next_cursor,
