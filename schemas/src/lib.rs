@@ -18,4 +18,4 @@ pub use codec::{
 pub use event::{Actor, Event, Head, InvariantError, Timestamp, now};
 pub use notification::{Notification, NotificationEvent, NotificationEventKind};
 pub use reminder::{Reminder, ReminderEvent, ReminderEventKind};
-pub use task::{FieldChange, Priority, Task, TaskEvent, TaskEventKind, TaskReminder};
+pub use task::{FieldChange, Nag, Priority, Task, TaskEvent, TaskEventKind, TaskReminder, WHOLE_DAY_MINUTE};

@@ -14,6 +14,9 @@ pub struct Reminder {
     /// When it is due to fire.
     #[serde(with = "chrono::serde::ts_microseconds")]
     pub fire_at: Timestamp,
+    /// Which ring of it this is: 0 is the first, others repeat it until the task is done.
+    #[serde(default)]
+    pub ring: i32,
     /// When it fired, by the database's clock; never before `fire_at`.
     #[serde(default, with = "chrono::serde::ts_microseconds_option")]
     pub fired_at: Option<Timestamp>,
@@ -99,6 +102,7 @@ impl ReminderEvent {
 
     pub(crate) fn check(&self) -> Result<(), InvariantError> {
         require(!self.reminder.id.is_nil(), "reminder.id", "is nil")?;
+        require(self.reminder.ring >= 0, "reminder.ring", "is negative")?;
         let fired = self.kind == ReminderEventKind::Fired;
         require(
             fired == self.reminder.fired_at.is_some(),

@@ -44,6 +44,15 @@ impl Priority {
     }
 }
 
+/// How a reminder repeats until its task is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nag {
+    /// ISO 8601 duration from one ring to the next, such as `PT10M`.
+    pub every: String,
+    /// How often it repeats at most, after the first ring.
+    pub times: i32,
+}
+
 /// A reminder as the person asked for it: exactly one of `offset` and `at` is set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskReminder {
@@ -55,6 +64,52 @@ pub struct TaskReminder {
     /// Absolute instant.
     #[serde(default, with = "chrono::serde::ts_microseconds_option")]
     pub at: Option<Timestamp>,
+    /// How it repeats until the task is done.
+    #[serde(default)]
+    pub nag: Option<Nag>,
+    /// ISO 8601 duration: how late it may still ring when it could not on time; `PT0S` drops it. `None` leaves it to the
+    /// person's setting.
+    #[serde(default)]
+    pub send_late_within: Option<String>,
+    /// When it rings instead, put off by the person.
+    #[serde(default, with = "chrono::serde::ts_microseconds_option")]
+    pub snoozed_until: Option<Timestamp>,
+    /// Since when the person wants no ring of it.
+    #[serde(default, with = "chrono::serde::ts_microseconds_option")]
+    pub dismissed_at: Option<Timestamp>,
+}
+
+impl TaskReminder {
+    /// A new one that rings so far from the task's due time, as an ISO 8601 duration.
+    #[must_use]
+    pub fn relative(offset: String) -> Self {
+        Self::new(Some(offset), None)
+    }
+
+    /// A new one that rings at an instant.
+    #[must_use]
+    pub fn absolute(at: Timestamp) -> Self {
+        Self::new(None, Some(at))
+    }
+
+    fn new(offset: Option<String>, at: Option<Timestamp>) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            offset,
+            at,
+            nag: None,
+            send_late_within: None,
+            snoozed_until: None,
+            dismissed_at: None,
+        }
+    }
+}
+
+/// The minute of a whole day from which offsets of reminders count, unless the person has chosen another: nine o'clock.
+pub const WHOLE_DAY_MINUTE: i32 = 9 * 60;
+
+fn whole_day_minute() -> i32 {
+    WHOLE_DAY_MINUTE
 }
 
 /// A task as it stands after a change.
@@ -79,8 +134,15 @@ pub struct Task {
     /// The whole day on which it is due, in its zone.
     #[serde(default, with = "days")]
     pub due_on: Option<NaiveDate>,
-    /// IANA zone in which `due_at`, offsets and the recurrence are meant.
+    /// IANA zone in which the due time, offsets and the recurrence are meant.
     pub timezone: String,
+    /// Whether `due_at` is a time on the wall that follows the person: kept when their zone changes. A whole day always
+    /// follows.
+    #[serde(default)]
+    pub floating: bool,
+    /// Of a task due on a whole day: the minute of that day from which offsets of reminders count.
+    #[serde(default = "whole_day_minute")]
+    pub whole_day_minute: i32,
     /// At most 20.
     pub reminders: Vec<TaskReminder>,
     /// Tasks of the same person that are to be done before this one, at most 20.
@@ -124,6 +186,11 @@ impl Task {
             self.due_at.is_none() || self.due_on.is_none(),
             "task.due_on",
             "stands beside due_at",
+        )?;
+        require(
+            (0..24 * 60).contains(&self.whole_day_minute),
+            "task.whole_day_minute",
+            "is no minute of a day",
         )?;
         require(self.reminders.len() <= 20, "task.reminders", "holds more than 20")?;
         require(

@@ -146,13 +146,9 @@ impl Series {
             due_at,
             due_on,
             timezone: self.timezone.clone(),
-            reminders: reminders
-                .map(|offset| TaskReminder {
-                    id: Uuid::now_v7(),
-                    offset: Some(offset),
-                    at: None,
-                })
-                .collect(),
+            floating: false,
+            whole_day_minute: schemas::WHOLE_DAY_MINUTE,
+            reminders: reminders.map(TaskReminder::relative).collect(),
             depends_on: Vec::new(),
             series_id: Some(self.id),
             occurrence: Some(occurrence),
@@ -195,7 +191,7 @@ impl Content {
     pub fn of(task: &Task) -> Self {
         let zone = schedule::parse_zone(&task.timezone).unwrap_or(Tz::UTC);
         let due = Due::of(task.due_at, task.due_on)
-            .map(|due| due.anchor(zone))
+            .map(|due| due.anchor(zone, task.whole_day_minute))
             .or(task.occurrence);
         let offset = |at: Timestamp| Some(Offset::between(due?, at)?.to_string());
         let reminders = task.reminders.iter();

@@ -17,8 +17,8 @@ use crate::sweep::BITE;
 
 macro_rules! columns {
     () => {
-        "id, version, title, description, priority, tags, due_at, due_on, timezone, reminders, depends_on, series_id, \
-         occurrence, recurrence, created_at, updated_at, completed_at, deleted_at"
+        "id, version, title, description, priority, tags, due_at, due_on, timezone, floating, whole_day_minute, reminders, \
+         depends_on, series_id, occurrence, recurrence, created_at, updated_at, completed_at, deleted_at"
     };
 }
 
@@ -29,8 +29,8 @@ macro_rules! recordset {
             "jsonb_to_recordset(",
             $parameter,
             ") r (id uuid, version bigint, title text, description text, priority text, tags text[], \
-             due_at timestamptz, due_on date, due_on_starts_at timestamptz, timezone text, reminders jsonb, \
-             depends_on uuid[], series_id uuid, occurrence timestamptz, recurrence text, created_at timestamptz, \
+             due_at timestamptz, due_on date, due_on_starts_at timestamptz, timezone text, floating boolean, \
+             whole_day_minute integer, reminders jsonb, depends_on uuid[], series_id uuid, occurrence timestamptz, recurrence text, created_at timestamptz, \
              updated_at timestamptz, completed_at timestamptz, deleted_at timestamptz)"
         )
     };
@@ -59,6 +59,8 @@ pub fn from_row(row: &PgRow) -> Result<Task, sqlx::Error> {
         due_at: row.try_get("due_at")?,
         due_on: row.try_get("due_on")?,
         timezone: row.try_get("timezone")?,
+        floating: row.try_get("floating")?,
+        whole_day_minute: row.try_get("whole_day_minute")?,
         reminders,
         depends_on: row.try_get("depends_on")?,
         series_id: row.try_get("series_id")?,
@@ -94,12 +96,12 @@ pub async fn insert(
              insert into tasks.tasks (user_id, ",
         columns!(),
         ", due_on_starts_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
              on conflict do nothing
              returning 1
          )
          insert into outbox.events (event_id, topic, user_id, event_type, fingerprint, body, headers)
-         select $21, $22, $1, $23, $24, $25, $26::jsonb from task"
+         select $23, $24, $1, $25, $26, $27, $28::jsonb from task"
     ))
     .bind(user_id)
     .bind(task.id)
@@ -111,6 +113,8 @@ pub async fn insert(
     .bind(task.due_at)
     .bind(task.due_on)
     .bind(&task.timezone)
+    .bind(task.floating)
+    .bind(task.whole_day_minute)
     .bind(Json(&task.reminders))
     .bind(&task.depends_on)
     .bind(task.series_id)
@@ -441,7 +445,8 @@ pub async fn update(
     let done = sqlx::query(concat!(
         "update tasks.tasks t
          set version = r.version, title = r.title, description = r.description, priority = r.priority, tags = r.tags,
-             due_at = r.due_at, due_on = r.due_on, timezone = r.timezone, reminders = r.reminders,
+             due_at = r.due_at, due_on = r.due_on, timezone = r.timezone, floating = r.floating,
+             whole_day_minute = r.whole_day_minute, reminders = r.reminders,
              depends_on = r.depends_on, series_id = r.series_id, occurrence = r.occurrence, recurrence = r.recurrence,
              updated_at = r.updated_at, completed_at = r.completed_at, deleted_at = r.deleted_at,
              due_on_starts_at = r.due_on_starts_at
@@ -476,6 +481,8 @@ struct RowJson<'a> {
     due_on: Option<NaiveDate>,
     due_on_starts_at: Option<Timestamp>,
     timezone: &'a str,
+    floating: bool,
+    whole_day_minute: i32,
     reminders: &'a [TaskReminder],
     depends_on: &'a [Uuid],
     series_id: Option<Uuid>,
@@ -500,6 +507,8 @@ impl<'a> From<&'a Task> for RowJson<'a> {
             due_on: task.due_on,
             due_on_starts_at: due_on_starts_at(task),
             timezone: &task.timezone,
+            floating: task.floating,
+            whole_day_minute: task.whole_day_minute,
             reminders: &task.reminders,
             depends_on: &task.depends_on,
             series_id: task.series_id,

@@ -5,9 +5,6 @@ use chrono_tz::Tz;
 
 use crate::zone::resolve_local;
 
-/// The hour of the day, in the task's zone, from which the offsets of a whole-day task's reminders count.
-pub const WHOLE_DAY_HOUR: u32 = 9;
-
 /// When a task is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -27,20 +24,18 @@ impl Due {
     /// The instant, or the one at which the day starts in `zone`: the first after midnight where clocks skip that.
     #[must_use]
     pub fn starts_at(self, zone: Tz) -> DateTime<Utc> {
-        self.at_hour(0, zone)
+        self.anchor(zone, 0)
     }
 
-    /// What offsets of reminders count from: the instant, or [`WHOLE_DAY_HOUR`] of the day in `zone`.
+    /// What offsets of reminders count from: the instant, or that minute of the day in `zone` (0 to 1439; others are read
+    /// as midnight).
     #[must_use]
-    pub fn anchor(self, zone: Tz) -> DateTime<Utc> {
-        self.at_hour(WHOLE_DAY_HOUR, zone)
-    }
-
-    fn at_hour(self, hour: u32, zone: Tz) -> DateTime<Utc> {
+    pub fn anchor(self, zone: Tz, minute: i32) -> DateTime<Utc> {
         match self {
             Self::At(at) => at,
             Self::On(day) => {
-                let time = NaiveTime::from_hms_opt(hour, 0, 0).unwrap_or_default();
+                let seconds = u32::try_from(minute).unwrap_or_default().saturating_mul(60);
+                let time = NaiveTime::from_num_seconds_from_midnight_opt(seconds, 0).unwrap_or_default();
                 resolve_local(NaiveDateTime::new(day, time), zone)
             }
         }
@@ -53,11 +48,14 @@ mod tests {
 
     fn on(day: &str, zone: Tz) -> (String, String) {
         let due = Due::On(day.parse().unwrap());
-        (due.starts_at(zone).to_rfc3339(), due.anchor(zone).to_rfc3339())
+        (
+            due.starts_at(zone).to_rfc3339(),
+            due.anchor(zone, 9 * 60).to_rfc3339(),
+        )
     }
 
     #[test]
-    fn a_day_starts_at_midnight_of_its_zone_and_its_reminders_count_from_nine() {
+    fn a_day_starts_at_midnight_of_its_zone_and_its_reminders_count_from_a_minute_of_it() {
         assert_eq!(
             on("2027-02-01", Tz::Europe__Berlin),
             (
@@ -80,7 +78,7 @@ mod tests {
     fn an_instant_is_what_it_is() {
         let at: DateTime<Utc> = "2027-02-01T08:00:00Z".parse().unwrap();
         assert_eq!(Due::At(at).starts_at(Tz::Asia__Tokyo), at);
-        assert_eq!(Due::At(at).anchor(Tz::Asia__Tokyo), at);
+        assert_eq!(Due::At(at).anchor(Tz::Asia__Tokyo, 540), at);
         assert_eq!(Due::of(None, None), None);
     }
 }

@@ -234,6 +234,8 @@ fn samples() -> [Task; 2] {
         due_at: None,
         due_on: None,
         timezone: "Europe/Berlin".to_owned(),
+        floating: false,
+        whole_day_minute: schemas::WHOLE_DAY_MINUTE,
         reminders: Vec::new(),
         depends_on: Vec::new(),
         series_id: None,

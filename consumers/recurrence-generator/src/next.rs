@@ -198,11 +198,7 @@ mod tests {
         event.task.timezone = "Asia/Tokyo".to_owned();
         event.task.title = "Water the plants of the neighbours".to_owned();
         event.task.tags.clear();
-        event.task.reminders = vec![TaskReminder {
-            id: Uuid::now_v7(),
-            offset: None,
-            at: Some(at("2026-03-04T07:00:00Z")),
-        }];
+        event.task.reminders = vec![TaskReminder::absolute(at("2026-03-04T07:00:00Z"))];
         let task = next(&series, &event).unwrap();
         let expected = series.instance(at("2026-03-09T08:00:00Z"), task.created_at);
         assert_eq!(

@@ -109,6 +109,7 @@ fn encode(fired: &Fired) -> Result<Encoded, sqlx::Error> {
     let reminder = Reminder {
         id: fired.id,
         fire_at: fired.fire_at,
+        ring: 0,
         fired_at: Some(fired.fired_at),
         snoozed_until: None,
         reason: None,

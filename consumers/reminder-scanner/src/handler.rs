@@ -95,6 +95,7 @@ impl Arming {
                 let reminder = Reminder {
                     id,
                     fire_at,
+                    ring: 0,
                     fired_at: None,
                     snoozed_until: None,
                     reason: cancelled.map(str::to_owned),

@@ -69,7 +69,7 @@ pub fn plan(task: &Task, changed_at: Timestamp, known: &[Known]) -> Result<Vec<C
         (None, None) => None,
     };
     let zone = schedule::parse_zone(&task.timezone).map_err(|error| Incomputable(error.to_string()))?;
-    let due = Due::of(task.due_at, task.due_on).map(|due| due.anchor(zone));
+    let due = Due::of(task.due_at, task.due_on).map(|due| due.anchor(zone, task.whole_day_minute));
     let mut ids = HashSet::new();
     let mut changes = Vec::new();
     for reminder in &task.reminders {
@@ -152,6 +152,8 @@ mod tests {
             due_at: Some(at("2026-03-29T10:00:00Z")),
             due_on: None,
             timezone: "Europe/Berlin".to_owned(),
+            floating: false,
+            whole_day_minute: schemas::WHOLE_DAY_MINUTE,
             reminders,
             depends_on: Vec::new(),
             series_id: None,
@@ -185,16 +187,14 @@ mod tests {
     fn relative(id: u128, offset: &str) -> TaskReminder {
         TaskReminder {
             id: Uuid::from_u128(id),
-            offset: Some(offset.to_owned()),
-            at: None,
+            ..TaskReminder::relative(offset.to_owned())
         }
     }
 
     fn absolute(id: u128, instant: Timestamp) -> TaskReminder {
         TaskReminder {
             id: Uuid::from_u128(id),
-            offset: None,
-            at: Some(instant),
+            ..TaskReminder::absolute(instant)
         }
     }
 

@@ -140,6 +140,8 @@ fn without_optional(mut event: Event) -> Event {
         task.description = None;
         task.due_at = None;
         task.due_on = None;
+        task.floating = false;
+        task.whole_day_minute = schemas::WHOLE_DAY_MINUTE;
         task.depends_on = Vec::new();
         task.series_id = None;
         task.occurrence = None;
@@ -154,6 +156,7 @@ fn without_optional(mut event: Event) -> Event {
         }
         Event::Reminder(e) => {
             bare(&mut e.task);
+            e.reminder.ring = 0;
             e.reminder.fired_at = None;
             e.reminder.snoozed_until = None;
             e.reminder.reason = None;

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, NaiveDate};
 use schemas::{
-    Actor, Event, FieldChange, Head, Notification, NotificationEvent, NotificationEventKind, Priority,
+    Actor, Event, FieldChange, Head, Nag, Notification, NotificationEvent, NotificationEventKind, Priority,
     Reminder, ReminderEvent, ReminderEventKind, Task, TaskEvent, TaskEventKind, TaskReminder, Timestamp,
 };
 use uuid::Uuid;
@@ -39,16 +39,23 @@ pub(crate) fn task() -> Task {
         due_at: Some(at(3600)),
         due_on: None,
         timezone: "Europe/Berlin".to_owned(),
+        floating: true,
+        whole_day_minute: 450,
         reminders: vec![
             TaskReminder {
                 id: id(3),
-                offset: Some("-PT10M".to_owned()),
-                at: None,
+                nag: Some(Nag {
+                    every: "PT5M".to_owned(),
+                    times: 3,
+                }),
+                send_late_within: Some("PT2H".to_owned()),
+                ..TaskReminder::relative("-PT10M".to_owned())
             },
             TaskReminder {
                 id: id(4),
-                offset: None,
-                at: Some(at(1800)),
+                snoozed_until: Some(at(2400)),
+                dismissed_at: Some(at(2000)),
+                ..TaskReminder::absolute(at(1800))
             },
         ],
         depends_on: vec![id(8), id(9)],
@@ -74,6 +81,8 @@ fn bare_task() -> Task {
         due_at: None,
         due_on: None,
         timezone: "UTC".to_owned(),
+        floating: false,
+        whole_day_minute: schemas::WHOLE_DAY_MINUTE,
         reminders: Vec::new(),
         depends_on: Vec::new(),
         series_id: None,
@@ -151,6 +160,7 @@ pub(crate) fn reminder(kind: ReminderEventKind) -> Reminder {
     Reminder {
         id: id(4),
         fire_at: at(1800),
+        ring: 1,
         fired_at: (kind == ReminderEventKind::Fired).then(|| at(1801)),
         snoozed_until: Some(at(2400)),
         reason: Some("rescheduled".to_owned()),

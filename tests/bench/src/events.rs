@@ -54,11 +54,7 @@ fn task(n: u64) -> Task {
     let due_at = (!random.is_multiple_of(8))
         .then(|| now + TimeDelta::hours(i64::try_from(random % 2000).unwrap_or(0)))
         .and_then(|at| at.with_nanosecond(0));
-    let reminders = due_at.map(|_| TaskReminder {
-        id: Uuid::now_v7(),
-        offset: Some("-PT15M".to_owned()),
-        at: None,
-    });
+    let reminders = due_at.map(|_| TaskReminder::relative("-PT15M".to_owned()));
     Task {
         id: Uuid::now_v7(),
         version: 1,
@@ -72,6 +68,8 @@ fn task(n: u64) -> Task {
         due_at,
         due_on: None,
         timezone: pick(&ZONES, random >> 40).unwrap_or("UTC").to_owned(),
+        floating: false,
+        whole_day_minute: schemas::WHOLE_DAY_MINUTE,
         reminders: reminders.into_iter().collect(),
         depends_on: Vec::new(),
         series_id: None,
@@ -122,6 +120,7 @@ fn reminder(kind: ReminderEventKind, user: Uuid, task: Task) -> Event {
     let reminder = Reminder {
         id: Uuid::now_v7(),
         fire_at,
+        ring: 0,
         fired_at: (kind == ReminderEventKind::Fired).then_some(fire_at),
         snoozed_until: None,
         reason: None,
@@ -135,11 +134,7 @@ fn encode(event: Event) -> anyhow::Result<Encoded> {
 
 /// A person's task with one reminder at that time.
 pub fn task_to_ring(n: u64, at: Timestamp) -> (Uuid, Task) {
-    let reminder = TaskReminder {
-        id: Uuid::now_v7(),
-        offset: None,
-        at: Some(at),
-    };
+    let reminder = TaskReminder::absolute(at);
     let task = Task {
         due_at: Some(at),
         reminders: vec![reminder],

@@ -17,6 +17,8 @@ pub fn task() -> Task {
         due_at: None,
         due_on: None,
         timezone: "Europe/Berlin".to_owned(),
+        floating: false,
+        whole_day_minute: schemas::WHOLE_DAY_MINUTE,
         reminders: Vec::new(),
         depends_on: Vec::new(),
         series_id: None,
@@ -32,11 +34,7 @@ pub fn task() -> Task {
 /// A task with one reminder, due then.
 #[must_use]
 pub fn task_with_reminder(at: Timestamp) -> Task {
-    let reminder = TaskReminder {
-        id: Uuid::now_v7(),
-        offset: None,
-        at: Some(at),
-    };
+    let reminder = TaskReminder::absolute(at);
     Task {
         reminders: vec![reminder],
         due_at: Some(at),

@@ -62,16 +62,8 @@ fn full() -> Task {
         priority: Priority::Urgent,
         tags: vec!["home".to_owned(), String::new(), "a, b".to_owned()],
         reminders: vec![
-            TaskReminder {
-                id: Uuid::now_v7(),
-                offset: None,
-                at: Some(at),
-            },
-            TaskReminder {
-                id: Uuid::now_v7(),
-                offset: Some("-PT10M".to_owned()),
-                at: None,
-            },
+            TaskReminder::absolute(at),
+            TaskReminder::relative("-PT10M".to_owned()),
         ],
         completed_at: Some(at),
         ..samples::task_with_reminder(at)
@@ -449,19 +441,14 @@ async fn what_was_deleted_long_ago_goes_for_good_but_for_the_latest_instance_of_
 #[test]
 fn what_a_series_makes_instances_with_is_taken_from_a_task() {
     let due: Timestamp = "2027-02-01T08:00:00Z".parse().unwrap();
-    let reminder = |offset: Option<&str>, at: Option<Timestamp>| TaskReminder {
-        id: Uuid::now_v7(),
-        offset: offset.map(ToOwned::to_owned),
-        at,
-    };
     let task = Task {
         due_at: Some(due),
         reminders: vec![
-            reminder(Some("-PT10M"), None),
-            reminder(None, Some(due - TimeDelta::minutes(90))),
-            reminder(None, Some(due)),
+            TaskReminder::relative("-PT10M".to_owned()),
+            TaskReminder::absolute(due - TimeDelta::minutes(90)),
+            TaskReminder::absolute(due),
             // Further away than an offset can be: it rings for this one only.
-            reminder(None, Some(due - TimeDelta::days(400))),
+            TaskReminder::absolute(due - TimeDelta::days(400)),
         ],
         ..full()
     };

@@ -69,6 +69,7 @@ async fn a_record_that_cannot_be_read_is_kept_as_it_was_and_those_around_it_pass
     let reminder = Reminder {
         id: Uuid::now_v7(),
         fire_at: DateTime::<Utc>::UNIX_EPOCH,
+        ring: 0,
         fired_at: None,
         snoozed_until: None,
         reason: None,

@@ -36,6 +36,7 @@ pub(crate) fn every_kind(user_id: Uuid) -> Vec<Event> {
         let reminder = Reminder {
             id: Uuid::now_v7(),
             fire_at: now(),
+            ring: 0,
             fired_at: (kind == ReminderEventKind::Fired).then(now),
             snoozed_until: None,
             reason: None,

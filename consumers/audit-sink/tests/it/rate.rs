@@ -26,11 +26,7 @@ fn event(user_id: Uuid) -> Event {
         description: Some("The ones in the hall too, and *not* the cactus this time.".to_owned()),
         tags: vec!["home".to_owned(), "plants".to_owned()],
         due_at: Some(due),
-        reminders: vec![TaskReminder {
-            id: Uuid::now_v7(),
-            offset: Some("-PT30M".to_owned()),
-            at: None,
-        }],
+        reminders: vec![TaskReminder::relative("-PT30M".to_owned())],
         ..samples::task()
     };
     samples::event(TaskEventKind::Created, user_id, &task).into()

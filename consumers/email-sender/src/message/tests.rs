@@ -28,6 +28,8 @@ fn claim(title: &str, description: Option<&str>) -> Claim {
         due_at: Some(now),
         due_on: None,
         timezone: "Europe/Berlin".to_owned(),
+        floating: false,
+        whole_day_minute: schemas::WHOLE_DAY_MINUTE,
         reminders: Vec::new(),
         depends_on: Vec::new(),
         series_id: None,

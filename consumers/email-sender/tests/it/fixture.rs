@@ -100,6 +100,7 @@ pub fn fired(user_id: Uuid, task: Task) -> ReminderEvent {
     let reminder = Reminder {
         id: Uuid::now_v7(),
         fire_at,
+        ring: 0,
         fired_at: Some(now()),
         snoozed_until: None,
         reason: None,

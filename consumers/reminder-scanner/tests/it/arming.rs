@@ -10,11 +10,7 @@ async fn a_new_task_arms_its_reminders_and_says_so() {
     let scanner = world.scanner();
     let user_id = Uuid::now_v7();
     let mut task = samples::task_with_reminder(at(3600.0));
-    let relative = TaskReminder {
-        id: Uuid::now_v7(),
-        offset: Some("-PT10M".to_owned()),
-        at: None,
-    };
+    let relative = TaskReminder::relative("-PT10M".to_owned());
     task.reminders.push(relative.clone());
     world.tell(TaskEventKind::Created, user_id, &task).await;
     let ten_before = task.due_at.unwrap() - TimeDelta::minutes(10);
@@ -235,11 +231,7 @@ async fn events_that_cannot_be_armed_are_dead_lettered_and_their_neighbours_pass
     let mut nowhere = samples::task_with_reminder(fire_at);
     nowhere.timezone = "Mars/Olympus".to_owned();
     let mut unreadable = samples::task_with_reminder(fire_at);
-    unreadable.reminders = vec![TaskReminder {
-        id: Uuid::now_v7(),
-        offset: Some("soon".to_owned()),
-        at: None,
-    }];
+    unreadable.reminders = vec![TaskReminder::relative("soon".to_owned())];
     // Two reminders under one id would be one row.
     let mut twins = samples::task_with_reminder(fire_at);
     twins.reminders.push(TaskReminder {

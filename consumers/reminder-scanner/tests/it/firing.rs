@@ -44,11 +44,7 @@ async fn hundreds_that_fall_due_one_after_the_other_all_ring_and_none_before_its
     for n in 0..40 {
         let mut task = samples::task();
         task.reminders = (0..10)
-            .map(|m| TaskReminder {
-                id: Uuid::now_v7(),
-                offset: None,
-                at: Some(at(1.0 + f64::from(n * 10 + m) * 0.009)),
-            })
+            .map(|m| TaskReminder::absolute(at(1.0 + f64::from(n * 10 + m) * 0.009)))
             .collect();
         events.push(samples::event(TaskEventKind::Created, Uuid::now_v7(), &task).into());
     }

@@ -187,7 +187,7 @@ fn put_over(input: RecurringInput, base: Series, default_zone: &str, problems: &
         }
     }
     if comparable && (when_given || reminders_given) {
-        let anchor = start.anchor(zone);
+        let anchor = start.anchor(zone, schemas::WHOLE_DAY_MINUTE);
         for (index, text) in series.content.reminders.iter().enumerate() {
             let Ok(offset) = Offset::parse(text) else { continue };
             match merge::firing_flaw(Trigger::Offset(offset), Some(anchor), zone) {
@@ -328,11 +328,7 @@ fn reminders(before: &[TaskReminder], offsets: &[String]) -> Vec<TaskReminder> {
                 .position(|reminder| reminder.offset.as_ref() == Some(offset));
             match kept {
                 Some(position) => free.remove(position).clone(),
-                None => TaskReminder {
-                    id: Uuid::now_v7(),
-                    offset: Some(offset.clone()),
-                    at: None,
-                },
+                None => TaskReminder::relative(offset.clone()),
             }
         })
         .collect()

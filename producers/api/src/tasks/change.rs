@@ -72,6 +72,8 @@ pub fn create(body: Map<String, Value>, default_zone: &str, now: Timestamp) -> R
         due_at: None,
         due_on: None,
         timezone: default_zone.to_owned(),
+        floating: false,
+        whole_day_minute: schemas::WHOLE_DAY_MINUTE,
         reminders: Vec::new(),
         depends_on: Vec::new(),
         series_id: None,

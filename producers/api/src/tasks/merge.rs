@@ -62,7 +62,7 @@ pub fn merge(
         }
     };
     let due = Due::of(merged.due_at, merged.due_on);
-    let anchor = due.map(|due| due.anchor(zone));
+    let anchor = due.map(|due| due.anchor(zone, merged.whole_day_minute));
     match input.reminders {
         Field::Value(asked) => {
             for (index, reminder) in asked.iter().enumerate().filter(|_| comparable) {
@@ -166,13 +166,11 @@ fn keep_ids(asked: Vec<ReminderInput>, before: &[TaskReminder], place: &mut Plac
             match trigger {
                 Trigger::Offset(offset) => TaskReminder {
                     id,
-                    offset: Some(offset.to_string()),
-                    at: None,
+                    ..TaskReminder::relative(offset.to_string())
                 },
                 Trigger::At(at) => TaskReminder {
                     id,
-                    offset: None,
-                    at: Some(at),
+                    ..TaskReminder::absolute(at)
                 },
             }
         })

@@ -163,6 +163,7 @@ async fn reminders_and_notifications_tell_what_became_of_them() {
     let reminder = Reminder {
         id: task.reminders[0].id,
         fire_at: at,
+        ring: 0,
         fired_at: Some(at),
         snoozed_until: None,
         reason: None,
