@@ -2,6 +2,7 @@
 
 pub mod foreign;
 mod keys;
+mod verified;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use keys::KeyRing;
 pub use keys::{KeyError, SigningKey};
+use verified::Verified;
 
 /// How tokens are made.
 #[derive(Debug, Clone)]
@@ -38,6 +40,7 @@ pub struct Tokens {
     validation: Validation,
     /// The keys of now, or of when they were last asked for.
     ring: RwLock<Arc<KeyRing>>,
+    verified: Verified,
 }
 
 /// Whose token it is.
@@ -52,6 +55,14 @@ pub struct Bearer {
     /// The session that it belongs to, if there is one: when that ends, so does the token.
     #[serde(rename = "sid", default)]
     pub session: Option<Uuid>,
+}
+
+/// What is read of a token.
+#[derive(Debug, Deserialize)]
+struct Checked {
+    #[serde(flatten)]
+    bearer: Bearer,
+    exp: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,6 +100,7 @@ impl Tokens {
             config,
             validation,
             ring: RwLock::new(Arc::new(ring)),
+            verified: Verified::default(),
         })
     }
 
@@ -149,12 +161,17 @@ impl Tokens {
     }
 
     fn verify_at(&self, now: u64, token: &str) -> Option<Bearer> {
+        // Its key is published for longer than the token is good, so that needs no second look.
+        if let Some(bearer) = self.verified.get(now, token) {
+            return Some(bearer);
+        }
         let key_id = jsonwebtoken::decode_header(token).ok()?.kid?;
         let ring = self.ring(now).ok()?;
         let key = ring.find(&key_id)?;
-        jsonwebtoken::decode::<Bearer>(token, &key.decoding, &self.validation)
-            .ok()
-            .map(|token| token.claims)
+        let checked = jsonwebtoken::decode::<Checked>(token, &key.decoding, &self.validation).ok()?;
+        let Checked { bearer, exp } = checked.claims;
+        self.verified.remember(token, &bearer, exp);
+        Some(bearer)
     }
 
     /// How long a new token is good for.
