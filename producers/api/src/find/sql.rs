@@ -110,7 +110,12 @@ impl Page<'_> {
                 self.push_best(&mut sql, 0);
                 self.fetch(connection, sql, ranked(Key::Rank)).await
             }
-            // Those that are never due, behind all others: another stretch of the same index.
+            // An index has those that are never due behind all others.
+            (SortBy::Due, _) if after.is_none() && !self.find.sort.descending => {
+                let sql = self.sorted("", None, wanted);
+                self.fetch(connection, sql, due_key).await
+            }
+            // Read from the middle of it, or backwards, they are another stretch of the index.
             (SortBy::Due, _) => {
                 let dated = !matches!(
                     after,

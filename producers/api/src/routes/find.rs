@@ -1,9 +1,7 @@
 //! Finding a person's tasks.
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
-use axum::response::{IntoResponse, Response};
+use axum::http::{StatusCode, Uri};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
@@ -12,6 +10,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::App;
+use crate::answer::Answer;
 use crate::extract::CurrentUser;
 use crate::find::{self, Find};
 use crate::page::PageParameters;
@@ -137,7 +136,7 @@ struct TaskPage<'a> {
     params(FindParameters, PageParameters),
     responses((status = 200, description = "A page of tasks", body = TaskPage)),
 )]
-async fn list(State(app): State<App>, CurrentUser(user): CurrentUser, uri: Uri) -> Result<Response, Problem> {
+async fn list(State(app): State<App>, CurrentUser(user): CurrentUser, uri: Uri) -> Result<Answer, Problem> {
     let find = Find::read(&uri, &user, &app.cursors)?;
     let (find, found, open) = app
         .database(async move |pool| {
@@ -155,7 +154,7 @@ async fn list(State(app): State<App>, CurrentUser(user): CurrentUser, uri: Uri) 
         .next
         .map(|next| find.page.cursor(&app.cursors, &next))
         .transpose()?;
-    Ok(Json(TaskPage {
+    let page = TaskPage {
         items: found
             .tasks
             .iter()
@@ -164,6 +163,6 @@ async fn list(State(app): State<App>, CurrentUser(user): CurrentUser, uri: Uri) 
         next_cursor,
         total_count: found.total,
         similar: found.similar,
-    })
-    .into_response())
+    };
+    Answer::json(StatusCode::OK, &page)
 }
