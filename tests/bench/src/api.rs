@@ -177,24 +177,38 @@ impl Wrk {
                 r#"wrk.format("POST", "/api/tasks", {{ ["Authorization"] = "Bearer {token}", ["Content-Type"] = "application/json" }}, [==[{body}]==])"#
             )
         };
-        Self::sending(api, "create", people.iter().map(request))
+        Self::sending(api, "create", people.iter().map(request), 0)
     }
 
-    /// Sends GETs of people for paths.
+    /// Sends GETs of people for paths; a connection waits so long between two of them, on average.
     pub fn getting<'a>(
         api: &Service,
         name: &str,
         requests: impl Iterator<Item = (&'a Person, &'a str)>,
+        pause_ms: u32,
     ) -> anyhow::Result<Self> {
         let request = |(person, path): (&Person, &str)| {
             let token = &person.token;
             format!(r#"wrk.format("GET", "{path}", {{ ["Authorization"] = "Bearer {token}" }})"#)
         };
-        Self::sending(api, name, requests.map(request))
+        Self::sending(api, name, requests.map(request), pause_ms)
     }
 
-    fn sending(api: &Service, name: &str, requests: impl Iterator<Item = String>) -> anyhow::Result<Self> {
+    fn sending(
+        api: &Service,
+        name: &str,
+        requests: impl Iterator<Item = String>,
+        pause_ms: u32,
+    ) -> anyhow::Result<Self> {
         let requests: Vec<String> = requests.collect();
+        let delay = if pause_ms == 0 {
+            String::new()
+        } else {
+            format!(
+                "delay = function()\n  return math.random(0, {})\nend",
+                2 * pause_ms
+            )
+        };
         // Requests are made once, so that each costs wrk a table look-up.
         let script = format!(
             r#"
@@ -207,6 +221,7 @@ end
 request = function()
   return requests[math.random(#requests)]
 end
+{delay}
 done = function(summary, latency)
   local e = summary.errors
   io.write(string.format("result %d %d %d %f %f\n", summary.requests, summary.duration,

@@ -1,4 +1,4 @@
-//! Finding tasks over HTTP, beside pgbench sending the same statements to the same database.
+//! Finding tasks over HTTP, beside pgbench sending the same statements to the same database, as often.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,10 +18,15 @@ use crate::{machine, say};
 
 /// How many people ask. The first has a fiftieth of all tasks.
 const PEOPLE: usize = 20;
-/// Connections that ask at a time.
+/// Connections that people ask over.
 const CONNECTIONS: usize = 4;
+/// How long a connection waits between two questions, on average: what takes a millisecond meets another one seldom, so that
+/// it is the time of one that is measured, and not that of a queue.
+const PAUSE_MS: u32 = 20;
+/// How many a second that makes.
+const RATE: usize = CONNECTIONS * 1000 / PAUSE_MS as usize;
 /// Seconds that one run takes.
-const SECONDS: u32 = 6;
+const SECONDS: u32 = 15;
 /// Runs of each side, in turns.
 const ROUNDS: usize = 3;
 /// Tasks of a page.
@@ -64,7 +69,7 @@ const QUESTIONS: [Question; 3] = [
             let id = &asker.person.id;
             format!(
                 "select {COLUMNS}, due_key from tasks.tasks where user_id = '{id}' and deleted_at is null
-                     and completed_at is null and tags @> array['work'] and due_key is not null
+                     and completed_at is null and tags @> array['work']
                  order by due_key, id limit {}",
                 PAGE + 1
             )
@@ -113,7 +118,7 @@ pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for question in QUESTIONS {
         let requests = people.iter().map(|person| (person, question.path));
-        let wrk = Wrk::getting(&api, "find", requests)?;
+        let wrk = Wrk::getting(&api, "find", requests, PAUSE_MS)?;
         let pgbench = Pgbench::new(&database, &question, &people)?;
         wrk.run(CONNECTIONS, 1).await?;
         pgbench.run(1).await?;
@@ -154,8 +159,18 @@ async fn last_page(
     let person = people.first().context("nobody is registered")?;
     let pages = usize::try_from(tasks)? / 50 / PAGE;
     let path = page(api, person, pages).await?;
-    let last = Wrk::getting(api, "find-last", std::iter::once((person, path.as_str())))?;
-    let first = Wrk::getting(api, "find-first", std::iter::once((person, "/api/tasks")))?;
+    let last = Wrk::getting(
+        api,
+        "find-last",
+        std::iter::once((person, path.as_str())),
+        PAUSE_MS,
+    )?;
+    let first = Wrk::getting(
+        api,
+        "find-first",
+        std::iter::once((person, "/api/tasks")),
+        PAUSE_MS,
+    )?;
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         machine::settle().await?;
@@ -273,6 +288,7 @@ impl Pgbench {
             .arg(format!("--log-prefix={}", folder.join("log").display()))
             .arg(format!("--protocol={}", self.protocol))
             .arg(format!("--client={CONNECTIONS}"))
+            .arg(format!("--rate={RATE}"))
             .arg(format!("--time={seconds}"));
         for script in &self.scripts {
             command.arg("--file").arg(script);
@@ -286,8 +302,10 @@ impl Pgbench {
         let mut latencies = crate::stats::Latencies::new()?;
         for file in std::fs::read_dir(&folder)? {
             for line in std::fs::read_to_string(file?.path())?.lines() {
-                let us = line.split(' ').nth(2).and_then(|us| us.parse().ok());
-                latencies.record(std::time::Duration::from_micros(us.context("pgbench's log")?));
+                // With a rate, the time counts from when it was to begin: how late it began is the last column.
+                let column = |n| line.split(' ').nth(n).and_then(|us| us.parse::<u64>().ok());
+                let (us, late_us) = column(2).zip(column(6)).context("pgbench's log")?;
+                latencies.record(std::time::Duration::from_micros(us.saturating_sub(late_us)));
             }
         }
         let summary = latencies.summary();
