@@ -133,24 +133,37 @@ async fn principal(parts: &mut Parts, app: &App) -> Result<Principal, Problem> {
     Ok(principal)
 }
 
-/// The id of a task, from the path. What is no id is the id of no task.
-#[derive(Debug, IntoParams)]
-#[into_params(names("id"), parameter_in = Path)]
-pub struct TaskId(pub Uuid);
+/// Makes an extractor of the id in a path. What is no id is the id of nothing, which is refused as whatever stands behind
+/// `else` says.
+macro_rules! path_id {
+    ($(#[$about:meta])* $visibility:vis struct $name:ident else $refusal:path) => {
+        $(#[$about])*
+        #[derive(Debug, utoipa::IntoParams)]
+        #[into_params(names("id"), parameter_in = Path)]
+        $visibility struct $name($visibility uuid::Uuid);
 
-impl<S: Send + Sync> FromRequestParts<S> for TaskId {
-    type Rejection = Problem;
+        impl<S: Send + Sync> axum::extract::FromRequestParts<S> for $name {
+            type Rejection = $crate::problem::Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        path_id(parts, state)
-            .await
-            .map(Self)
-            .ok_or_else(Problem::no_such_task)
-    }
+            async fn from_request_parts(
+                parts: &mut axum::http::request::Parts,
+                state: &S,
+            ) -> Result<Self, Self::Rejection> {
+                let id = $crate::extract::id_in_path(parts, state).await;
+                id.map(Self).ok_or_else($refusal)
+            }
+        }
+    };
+}
+pub(crate) use path_id;
+
+path_id! {
+    /// The id of a task, from the path.
+    pub struct TaskId else Problem::no_such_task
 }
 
-/// The id in the path, if it is one.
-pub async fn path_id<S: Send + Sync>(parts: &mut Parts, state: &S) -> Option<Uuid> {
+/// The id in the path, if it is one; see [`path_id`].
+pub async fn id_in_path<S: Send + Sync>(parts: &mut Parts, state: &S) -> Option<Uuid> {
     let text = Path::<String>::from_request_parts(parts, state).await.ok()?;
     read::parse_uuid(&text)
 }

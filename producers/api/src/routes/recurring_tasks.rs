@@ -1,8 +1,7 @@
 //! A person's recurring tasks.
 
 use axum::Json;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
+use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use db::series::{self, Series};
@@ -16,7 +15,7 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::answer::Answer;
-use crate::extract::{self, CurrentUser, IfMatch, JsonObject, Prefer};
+use crate::extract::{CurrentUser, IfMatch, JsonObject, Prefer, path_id};
 use crate::idempotency::IdempotencyKey;
 use crate::input::Problems;
 use crate::metrics::TASKS_CREATED;
@@ -39,18 +38,9 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(occurrences))
 }
 
-/// The id of a recurring task, from the path. What is no id is the id of none.
-#[derive(IntoParams)]
-#[into_params(names("id"), parameter_in = Path)]
-struct SeriesId(Uuid);
-
-impl<S: Send + Sync> FromRequestParts<S> for SeriesId {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let id = extract::path_id(parts, state).await;
-        id.map(Self).ok_or_else(no_such_series)
-    }
+path_id! {
+    /// The id of a recurring task, from the path.
+    struct SeriesId else no_such_series
 }
 
 fn no_such_series() -> Problem {

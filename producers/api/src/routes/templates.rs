@@ -1,15 +1,14 @@
 //! A person's templates, and tasks from them.
 
 use axum::Json;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
+use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use schemas::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -17,7 +16,7 @@ use uuid::Uuid;
 use super::tasks::write_new;
 use crate::App;
 use crate::answer::Answer;
-use crate::extract::{self, CurrentUser, IfMatch, JsonObject, Prefer};
+use crate::extract::{CurrentUser, IfMatch, JsonObject, Prefer, path_id};
 use crate::idempotency::IdempotencyKey;
 use crate::input::{Field, Fields, Place, Problems, read};
 use crate::metrics::TASKS_CREATED;
@@ -36,18 +35,9 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(make_task))
 }
 
-/// The id of a template, from the path. What is no id is the id of none.
-#[derive(IntoParams)]
-#[into_params(names("id"), parameter_in = Path)]
-struct TemplateId(Uuid);
-
-impl<S: Send + Sync> FromRequestParts<S> for TemplateId {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let id = extract::path_id(parts, state).await;
-        id.map(Self).ok_or_else(no_such_template)
-    }
+path_id! {
+    /// The id of a template, from the path.
+    struct TemplateId else no_such_template
 }
 
 fn no_such_template() -> Problem {

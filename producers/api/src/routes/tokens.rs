@@ -1,21 +1,19 @@
 //! One's own personal access tokens.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use crate::App;
 use crate::accounts::NewToken;
 use crate::accounts::body::NewPersonalToken;
 use crate::accounts::personal_tokens::{self, PersonalToken};
-use crate::extract::{FullSession, JsonObject};
-use crate::input::read::parse_uuid;
+use crate::extract::{FullSession, JsonObject, path_id};
 use crate::problem::{Kind, Problem, ProblemDocument};
 
 /// `/api/me/tokens…`
@@ -23,6 +21,15 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(read, delete))
+}
+
+path_id! {
+    /// The id of a personal access token, from the path.
+    struct TokenId else no_such_token
+}
+
+fn no_such_token() -> Problem {
+    Problem::new(Kind::NotFound, "There is no token with this id.")
 }
 
 /// A personal access token with its secret, which is shown this once.
@@ -94,7 +101,7 @@ async fn list(State(app): State<App>, FullSession(user): FullSession) -> Result<
 /// Get a personal access token
 #[utoipa::path(
     get, path = "/api/me/tokens/{id}", tag = "Accounts", security(("bearer" = [])),
-    params(("id" = Uuid, Path)),
+    params(TokenId),
     responses(
         (status = 200, description = "The token", body = PersonalToken),
     ),
@@ -102,9 +109,8 @@ async fn list(State(app): State<App>, FullSession(user): FullSession) -> Result<
 async fn read(
     State(app): State<App>,
     FullSession(user): FullSession,
-    Path(id): Path<String>,
+    TokenId(id): TokenId,
 ) -> Result<Response, Problem> {
-    let id = token_id(&id)?;
     let token = app
         .database(async move |pool| Ok(personal_tokens::get(&pool, user.user_id, id).await?))
         .await?;
@@ -116,7 +122,7 @@ async fn read(
 /// Take a personal access token back
 #[utoipa::path(
     delete, path = "/api/me/tokens/{id}", tag = "Accounts", security(("bearer" = [])),
-    params(("id" = Uuid, Path)),
+    params(TokenId),
     responses(
         (status = 204, description = "It opens nothing any more"),
     ),
@@ -124,9 +130,8 @@ async fn read(
 async fn delete(
     State(app): State<App>,
     FullSession(user): FullSession,
-    Path(id): Path<String>,
+    TokenId(id): TokenId,
 ) -> Result<StatusCode, Problem> {
-    let id = token_id(&id)?;
     let deleted = app
         .database(async move |pool| Ok(personal_tokens::delete(&pool, user.user_id, id).await?))
         .await?;
@@ -135,13 +140,4 @@ async fn delete(
     } else {
         Err(no_such_token())
     }
-}
-
-/// What is no id is the id of no token.
-fn token_id(text: &str) -> Result<Uuid, Problem> {
-    parse_uuid(text).ok_or_else(no_such_token)
-}
-
-fn no_such_token() -> Problem {
-    Problem::new(Kind::NotFound, "There is no token with this id.")
 }
