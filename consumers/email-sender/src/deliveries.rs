@@ -78,8 +78,8 @@ pub struct Claim {
 pub enum What {
     /// That a reminder rang.
     Reminder(Rung),
-    /// A link to something about the account.
-    Account(Link),
+    /// Something about the account.
+    Account(AccountMail),
 }
 
 /// A reminder that rang.
@@ -94,43 +94,78 @@ pub struct Rung {
     pub late: Duration,
 }
 
-/// A link that is good once.
+/// A mail about the account: a notice, or a link that is good once.
 #[derive(Clone)]
-pub struct Link {
+pub struct AccountMail {
     pub purpose: Purpose,
-    /// The secret in it; `None` when it has expired: nobody needs it any more.
+    /// The secret in the link; `None` when it has expired, or there is none.
     pub token: Option<String>,
     /// How long it is good for, when it was claimed.
     pub good_for: Duration,
 }
 
+impl AccountMail {
+    /// Whether it is a link that nobody can use any more.
+    pub fn has_expired(&self) -> bool {
+        self.purpose.has_link() && self.token.is_none()
+    }
+}
+
 // Not derived: the token is a secret.
-impl std::fmt::Debug for Link {
+impl std::fmt::Debug for AccountMail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link")
+        f.debug_struct("AccountMail")
             .field("purpose", &self.purpose)
             .finish_non_exhaustive()
     }
 }
 
-/// What a link is for.
+/// What a mail about the account is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Showing that the address is one's own.
     VerifyEmail,
     /// Setting a forgotten password.
     ResetPassword,
+    /// Giving the account this address. It goes to that one.
+    ChangeEmail,
+    /// Saying so to the address that the account still has.
+    EmailChanging,
+    /// Saying to an address that it cannot be given to another account, for it has one.
+    AddressTaken,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::VerifyEmail, Self::ResetPassword];
+    pub const ALL: [Self; 5] = [
+        Self::VerifyEmail,
+        Self::ResetPassword,
+        Self::ChangeEmail,
+        Self::EmailChanging,
+        Self::AddressTaken,
+    ];
+
+    /// The columns `kind` of those that this version knows. It leaves others to a newer one.
+    fn names() -> Vec<&'static str> {
+        Self::ALL.iter().map(|purpose| purpose.name()).collect()
+    }
 
     /// The column `kind`, and the names of templates.
     pub fn name(self) -> &'static str {
         match self {
             Self::VerifyEmail => "verify_email",
             Self::ResetPassword => "reset_password",
+            Self::ChangeEmail => "change_email",
+            Self::EmailChanging => "email_changing",
+            Self::AddressTaken => "address_taken",
+        }
+    }
+
+    /// Whether the mail is good for nothing without its link.
+    pub fn has_link(self) -> bool {
+        match self {
+            Self::VerifyEmail | Self::ResetPassword | Self::ChangeEmail => true,
+            Self::EmailChanging | Self::AddressTaken => false,
         }
     }
 }
@@ -148,34 +183,41 @@ pub struct Recipient {
 /// Claims what is due, at most `limit`, longest due first, mails about accounts before reminders: somebody sits there and
 /// waits. Whom a mail goes to is read along with it, so that it is fresh at every attempt.
 pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
-    let mut claims = claim_links(pool, lease, limit).await?;
+    let mut claims = claim_account_mails(pool, lease, limit).await?;
     if claims.len() < limit {
         claims.extend(claim_reminders(pool, lease, limit - claims.len()).await?);
     }
     Ok(claims)
 }
 
-async fn claim_links(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
+async fn claim_account_mails(
+    pool: &PgPool,
+    lease: Duration,
+    limit: usize,
+) -> Result<Vec<Claim>, sqlx::Error> {
     let claimed = Instant::now();
     let rows = sqlx::query(
         "with due as (
              select id from delivery.account_mails
-             where state = 'pending' and next_attempt_at <= now()
+             where state = 'pending' and next_attempt_at <= now() and kind = any($3)
              order by next_attempt_at limit $1
              for update skip locked
          ), claimed as (
              update delivery.account_mails m
              set next_attempt_at = now() + $2 * interval '1 millisecond', attempts = attempts + 1
              from due where m.id = due.id
-             returning m.id, m.user_id, m.kind, m.link_token, m.attempts, m.created_at, m.expires_at
+             returning m.id, m.user_id, m.kind, m.link_token, m.attempts, m.created_at, m.expires_at,
+                       m.email as address
          )
-         select c.*, u.email, u.name, u.timezone, u.email_verified_at is not null as verified,
+         select c.*, case when u.id is not null then coalesce(c.address, u.email) end as email, u.name, u.timezone,
+                u.email_verified_at is not null and coalesce(c.address = u.email, true) as verified,
                 extract(epoch from c.expires_at - now())::float8 as good_for,
                 extract(epoch from now() - c.created_at)::float8 as age
          from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null",
     )
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .bind(milliseconds(lease))
+    .bind(Purpose::names())
     .fetch_all(pool)
     .await?;
     rows.iter()
@@ -184,7 +226,7 @@ async fn claim_links(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec
             let good_for = since(row.try_get("good_for")?);
             let token: Option<String> = row.try_get("link_token")?;
             let purpose = Purpose::ALL.into_iter().find(|purpose| purpose.name() == kind);
-            let link = Link {
+            let mail = AccountMail {
                 purpose: purpose.ok_or_else(|| sqlx::Error::ColumnDecode {
                     index: "kind".to_owned(),
                     source: format!("{kind:?} is no purpose").into(),
@@ -192,7 +234,7 @@ async fn claim_links(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec
                 token: token.filter(|_| !good_for.is_zero()),
                 good_for,
             };
-            from_row(row, What::Account(link), claimed)
+            from_row(row, What::Account(mail), claimed)
         })
         .collect()
 }
@@ -263,9 +305,11 @@ pub async fn next_due(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
     let seconds: Option<f64> = sqlx::query_scalar(
         "select extract(epoch from least(
              (select min(next_attempt_at) from delivery.deliveries where channel = $1 and state = 'pending'),
-             (select min(next_attempt_at) from delivery.account_mails where state = 'pending')) - now())::float8",
+             (select min(next_attempt_at) from delivery.account_mails where state = 'pending' and kind = any($2))
+         ) - now())::float8",
     )
     .bind(CHANNEL)
+    .bind(Purpose::names())
     .fetch_one(pool)
     .await?;
     Ok(seconds.map(since))
@@ -334,7 +378,7 @@ pub enum RecordError {
 /// missing in what is returned.
 pub async fn record(pool: &PgPool, outcomes: &[Outcome]) -> Result<Vec<Recorded>, RecordError> {
     let is_reminder = |(_, outcome): &(usize, &Outcome)| matches!(outcome.claim.what, What::Reminder(_));
-    let (reminders, links): (Vec<_>, Vec<_>) = outcomes.iter().enumerate().partition(is_reminder);
+    let (reminders, account_mails): (Vec<_>, Vec<_>) = outcomes.iter().enumerate().partition(is_reminder);
     let mut tx = pool.begin().await?;
     let mut recorded = Vec::with_capacity(outcomes.len());
     let mut events = Vec::with_capacity(reminders.len());
@@ -354,8 +398,8 @@ pub async fn record(pool: &PgPool, outcomes: &[Outcome]) -> Result<Vec<Recorded>
             });
         }
     }
-    if !links.is_empty() {
-        let written = write_links(&mut tx, &links).await?;
+    if !account_mails.is_empty() {
+        let written = write_account_mails(&mut tx, &account_mails).await?;
         recorded.extend(
             written
                 .into_iter()
@@ -411,15 +455,16 @@ async fn write_reminders(
     write(tx, query, outcomes).await
 }
 
-async fn write_links(
+async fn write_account_mails(
     tx: &mut PgConnection,
     outcomes: &[(usize, &Outcome)],
 ) -> Result<Vec<(usize, PgRow)>, sqlx::Error> {
-    // The link is nobody's business once it is out, or will not go out.
+    // The link, and an address that may be another person's, are nobody's business once the mail is out, or will not go out.
     let query = concat!(
         "update delivery.account_mails d set ",
         outcome_changes!(),
-        ", link_token = case when o.state = 'pending' then d.link_token end from ",
+        ", link_token = case when o.state = 'pending' then d.link_token end,
+             email = case when o.state = 'pending' then d.email end from ",
         outcome_columns!(),
         " where ",
         outcome_holds!(),
@@ -461,7 +506,7 @@ async fn write(
         .collect()
 }
 
-/// What the rest of the platform learns of it: nothing while it may be tried again, and nothing of links.
+/// What the rest of the platform learns of it: nothing while it may be tried again, and nothing of mails about accounts.
 fn event(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Option<Event> {
     let kind = match &outcome.verdict {
         Verdict::Sent { .. } => NotificationEventKind::Sent,

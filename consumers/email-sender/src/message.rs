@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::MailConfig;
 use crate::deliveries::{Claim, Recipient, What};
-use crate::template::{AccountLink, Reminder, Templates};
+use crate::template::{Account, Reminder, Templates};
 
 /// Longer subjects are cut: what lists of mails show is far shorter, and the whole title stands in the text.
 const MAX_SUBJECT_CHARS: usize = 200;
@@ -109,12 +109,12 @@ impl Writer {
                     late: rung.late,
                 })?
             }
-            What::Account(link) => self.templates.render_link(AccountLink {
-                purpose: link.purpose,
+            What::Account(mail) => self.templates.render_account(Account {
+                purpose: mail.purpose,
                 name: &name,
                 public_url: &self.public_url,
-                token: link.token.as_deref().unwrap_or_default(),
-                good_for: link.good_for,
+                token: mail.token.as_deref(),
+                good_for: mail.good_for,
             })?,
         };
         let message_id = self.message_id(claim.id);

@@ -93,7 +93,7 @@ fn tell(outcomes: &[Outcome], recorded: &[Recorded]) {
         };
         let (what, task) = match &claim.what {
             What::Reminder(rung) => ("reminder", Some(rung.task_id)),
-            What::Account(link) => (link.purpose.name(), None),
+            What::Account(mail) => (mail.purpose.name(), None),
         };
         let task = task.map(tracing::field::display);
         let status = match verdict {

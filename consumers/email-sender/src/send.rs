@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::circuit::{Circuit, Permit};
-use crate::deliveries::{self, Claim, Link, Outcome, Verdict, What};
+use crate::deliveries::{self, Claim, Outcome, Verdict, What};
 use crate::message::{Mail, Writer};
 use crate::record::{Finished, Recorder};
 use crate::smtp::{SendError, Smtp};
@@ -282,7 +282,7 @@ impl Shared {
             What::Reminder(_) if self.config.require_verified && !recipient.verified => {
                 return Verdict::Suppressed("the address is not verified".to_owned());
             }
-            What::Account(Link { token: None, .. }) => {
+            What::Account(mail) if mail.has_expired() => {
                 return Verdict::Suppressed("the link has expired".to_owned());
             }
             _ => {}

@@ -19,44 +19,44 @@ const TEXT: &str = "reminder.txt";
 /// The ending makes values be escaped.
 const HTML: &str = "reminder.html";
 
-const COMPILED_IN: [(&str, &str); 9] = [
-    (SUBJECT, include_str!("../templates/subject.txt")),
-    (TEXT, include_str!("../templates/reminder.txt")),
-    (HTML, include_str!("../templates/reminder.html")),
-    (
-        "verify_email_subject.txt",
-        include_str!("../templates/verify_email_subject.txt"),
-    ),
-    ("verify_email.txt", include_str!("../templates/verify_email.txt")),
-    (
-        "verify_email.html",
-        include_str!("../templates/verify_email.html"),
-    ),
-    (
-        "reset_password_subject.txt",
-        include_str!("../templates/reset_password_subject.txt"),
-    ),
-    (
-        "reset_password.txt",
-        include_str!("../templates/reset_password.txt"),
-    ),
-    (
-        "reset_password.html",
-        include_str!("../templates/reset_password.html"),
-    ),
+macro_rules! compiled_in {
+    ($($name:literal),+ $(,)?) => {
+        [$(($name, include_str!(concat!("../templates/", $name)))),+]
+    };
+}
+
+const COMPILED_IN: [(&str, &str); 18] = compiled_in![
+    "subject.txt",
+    "reminder.txt",
+    "reminder.html",
+    "verify_email_subject.txt",
+    "verify_email.txt",
+    "verify_email.html",
+    "reset_password_subject.txt",
+    "reset_password.txt",
+    "reset_password.html",
+    "change_email_subject.txt",
+    "change_email.txt",
+    "change_email.html",
+    "email_changing_subject.txt",
+    "email_changing.txt",
+    "email_changing.html",
+    "address_taken_subject.txt",
+    "address_taken.txt",
+    "address_taken.html",
 ];
 
 /// What the templates about accounts are about.
 #[derive(Debug, Clone, Copy)]
-pub struct AccountLink<'a> {
-    /// What the link is for.
+pub struct Account<'a> {
+    /// What the mail is for.
     pub purpose: Purpose,
     /// The recipient's name; empty where it is not to be said.
     pub name: &'a str,
     /// What links begin with.
     pub public_url: &'a str,
-    /// The secret. It goes behind the #, which browsers keep to themselves.
-    pub token: &'a str,
+    /// The link's secret, where there is a link. It goes behind the #, which browsers keep to themselves.
+    pub token: Option<&'a str>,
     /// How long the link is good for.
     pub good_for: Duration,
 }
@@ -122,15 +122,15 @@ impl Templates {
         }
         for purpose in Purpose::ALL {
             for name in ["Ada", ""] {
-                let link = AccountLink {
+                let account = Account {
                     purpose,
                     name,
                     public_url: "http://localhost",
-                    token: "token",
+                    token: purpose.has_link().then_some("token"),
                     good_for: Duration::from_hours(1),
                 };
                 templates
-                    .render_link(link)
+                    .render_account(account)
                     .context("the templates cannot be rendered")?;
             }
         }
@@ -156,32 +156,17 @@ impl Templates {
         self.content([SUBJECT, TEXT, HTML], &variables)
     }
 
-    /// The words for a link.
-    pub fn render_link(&self, link: AccountLink<'_>) -> Result<Content, minijinja::Error> {
-        let (page, names) = match link.purpose {
-            Purpose::VerifyEmail => (
-                "verify-email",
-                [
-                    "verify_email_subject.txt",
-                    "verify_email.txt",
-                    "verify_email.html",
-                ],
-            ),
-            Purpose::ResetPassword => (
-                "reset-password",
-                [
-                    "reset_password_subject.txt",
-                    "reset_password.txt",
-                    "reset_password.html",
-                ],
-            ),
-        };
+    /// The words for a mail about the account.
+    pub fn render_account(&self, account: Account<'_>) -> Result<Content, minijinja::Error> {
+        let name = account.purpose.name();
+        let page = name.replace('_', "-");
         let variables = context! {
-            name => Some(link.name).filter(|name| !name.is_empty()),
-            link => format!("{}/{page}#{}", link.public_url, link.token),
-            good_for => span_in_words(link.good_for),
+            name => Some(account.name).filter(|name| !name.is_empty()),
+            link => account.token.map(|token| format!("{}/{page}#{token}", account.public_url)),
+            good_for => span_in_words(account.good_for),
         };
-        self.content(names, &variables)
+        let names = ["_subject.txt", ".txt", ".html"].map(|ending| format!("{name}{ending}"));
+        self.content([&names[0], &names[1], &names[2]], &variables)
     }
 
     fn content(

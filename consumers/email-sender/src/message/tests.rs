@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::config::MailConfig;
-use crate::deliveries::{Link, Purpose, Rung};
+use crate::deliveries::{AccountMail, Purpose, Rung};
 
 fn writer() -> Writer {
     Writer::new(&MailConfig {
@@ -196,7 +196,7 @@ fn the_secret_of_a_link_stands_behind_the_hash_where_no_server_sees_it() {
         ),
         (Purpose::ResetPassword, "Set a new password", "reset-password"),
     ] {
-        let link = Link {
+        let link = AccountMail {
             purpose,
             token: Some("T-_0k3n".to_owned()),
             good_for: Duration::from_mins(60),

@@ -184,3 +184,83 @@ async fn nothing_is_mailed_to_somebody_who_has_left() {
     service.stop().await;
     assert_eq!(catcher.count().await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mails_of_a_change_of_address_go_to_the_addresses_that_they_are_about_and_forget_them() {
+    let (database, catcher) = (Database::create().await, Catcher::start().await);
+    let user = database.user("old@example.com").await;
+    sqlx::query("update accounts.users set email_verified_at = now()")
+        .execute(database.admin())
+        .await
+        .unwrap();
+    let mut ids = Vec::new();
+    for (kind, email, token) in [
+        ("change_email", "new@example.com", Some("change-secret")),
+        ("email_changing", "old@example.com", None),
+        ("address_taken", "bob@example.com", None),
+    ] {
+        let id = Uuid::now_v7();
+        sqlx::query(
+            "insert into delivery.account_mails (id, user_id, kind, link_token, email, expires_at)
+             values ($1, $2, $3, $4, $5, now() + interval '1 day')",
+        )
+        .bind(id)
+        .bind(user)
+        .bind(kind)
+        .bind(token)
+        .bind(email)
+        .execute(&database.pool("api"))
+        .await
+        .unwrap();
+        ids.push(id);
+    }
+    // A notice is worth reading even when the link that it tells of has expired; one of a kind that this version does not
+    // know is left to one that does, and holds nothing up.
+    sqlx::raw_sql(
+        "update delivery.account_mails set expires_at = now() - interval '1 second' where kind = 'email_changing';
+         alter table delivery.account_mails drop constraint account_mails_kind_check;",
+    )
+    .execute(database.admin())
+    .await
+    .unwrap();
+    let unknown = ask(&database, user, "of_the_future", "x", "1 hour").await;
+    let more = [("PUBLIC_URL", "https://carillon.example/")];
+    let service = Running::start(config(&database, &no_topics(), catcher.port, &more));
+    for id in ids {
+        let row = until(&database, id, "sent").await;
+        assert_eq!((row.link_token, row.last_error), (None, None));
+        let address: Option<String> =
+            sqlx::query_scalar("select email from delivery.account_mails where id = $1")
+                .bind(id)
+                .fetch_one(database.admin())
+                .await
+                .unwrap();
+        assert_eq!(address, None);
+    }
+    service.stop().await;
+    let left = row(&database, unknown).await;
+    assert_eq!((left.state.as_str(), left.attempts), ("pending", 0));
+    let mails = catcher.mails().await;
+    assert_eq!(mails.len(), 3);
+    let to = |address: &str| mails.iter().find(|mail| mail.to == address).unwrap();
+    let link = "https://carillon.example/change-email#change-secret";
+    let new = to("new@example.com");
+    assert_eq!(new.subject, "Please confirm your new email address");
+    assert!(
+        new.text.contains(link) && new.html.contains(&format!("href=\"{link}\"")),
+        "{}",
+        new.text
+    );
+    let old = to("old@example.com");
+    assert_eq!(old.subject, "Your email address is about to change");
+    let taken = to("bob@example.com");
+    assert_eq!(taken.subject, "This email address has an account already");
+    // Who reads at an address that is not the account's is told no name, which somebody may have chosen for that.
+    for (mail, greeting) in [(new, "Hello,"), (taken, "Hello,"), (old, "Hello Ada Lovelace,")] {
+        assert!(mail.text.starts_with(greeting), "{}", mail.text);
+    }
+    for mail in [old, taken] {
+        assert!(!mail.text.contains("carillon.example"), "{}", mail.text);
+    }
+    assert!(notifications(&database).await.is_empty());
+}
