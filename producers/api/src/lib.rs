@@ -148,6 +148,21 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
             Ok(())
         }
     });
+    supervisor.spawn("expired-accounts", {
+        let (pool, shutdown) = (pool.clone(), shutdown.clone());
+        async move {
+            let expire = |pool: PgPool| async move { accounts::sweep(&pool).await };
+            db::sweep::hourly("what has expired of accounts", pool, shutdown, expire).await;
+            Ok(())
+        }
+    });
+    supervisor.spawn("reset-requests", {
+        let (pool, accounts, shutdown) = (pool.clone(), Arc::clone(&accounts), shutdown.clone());
+        async move {
+            accounts::answer_reset_requests(pool, accounts, shutdown).await;
+            Ok(())
+        }
+    });
     supervisor.spawn("accounts", {
         let (pool, shutdown) = (pool.clone(), shutdown.clone());
         async move {

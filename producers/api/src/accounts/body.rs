@@ -110,6 +110,21 @@ pub struct PasswordReset {
     password: String,
 }
 
+/// The address that is to be, and the password, again.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmailChange {
+    #[schema(max_length = 254, format = "email", example = "ada@example.net")]
+    email: String,
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        format = "password",
+        example = "correct horse"
+    )]
+    password: String,
+}
+
 /// The password, again.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]

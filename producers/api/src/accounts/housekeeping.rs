@@ -1,20 +1,21 @@
-//! What happens in the background: the list of ended sessions is kept up, people who have left are forgotten, what has
-//! expired is swept. Any number of replicas may do it at once.
+//! What happens in the background: the list of ended sessions is kept up, who forgot a password is mailed, people who have
+//! left are forgotten, what has expired is swept. Any number of replicas may do it at once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use db::sweep::BITE;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use super::{Accounts, deletion};
+use super::{Accounts, deletion, reset_requests};
 
 /// How soon other replicas refuse the access tokens of a session that has ended here.
 const LOOK: Duration = Duration::from_secs(2);
+/// How soon requests are found that another replica has taken and left behind.
+const LEFT_BEHIND: Duration = Duration::from_secs(10);
 /// How often the house is kept when nobody rings.
 const ROUND: Duration = Duration::from_mins(1);
-/// How many rows one statement sweeps.
-const BITE: u64 = 1000;
 
 /// What is swept: rows that have no meaning any more. Sessions that were ended stay for as long as an access token of
 /// theirs could live, which is a day at most.
@@ -49,7 +50,38 @@ pub async fn watch_revocations(
     }
 }
 
-/// Forgets people who have left and what has expired, until `shutdown`.
+/// Mails those who forgot their passwords, until `shutdown`: as soon as one of them has asked here.
+pub async fn answer_reset_requests(pool: PgPool, accounts: Arc<Accounts>, shutdown: CancellationToken) {
+    loop {
+        let mut more = true;
+        while more && !shutdown.is_cancelled() {
+            more = reset_requests::answer_one(&pool).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "mails that were asked for wait");
+                false
+            });
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = accounts.forgotten.notified() => {}
+            () = tokio::time::sleep(LEFT_BEHIND) => {}
+        }
+    }
+}
+
+/// A bite out of each kind of row that has expired. Returns how many rows the largest had, for [`db::sweep`].
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn sweep(pool: &PgPool) -> Result<u64, sqlx::Error> {
+    let mut largest = 0;
+    for sweep in SWEEPS {
+        let done = sqlx::query(sweep).bind(BITE.cast_signed()).execute(pool).await?;
+        largest = largest.max(done.rows_affected());
+    }
+    Ok(largest)
+}
+
+/// Forgets people who have left, until `shutdown`.
 pub async fn keep_house(
     pool: PgPool,
     accounts: Arc<Accounts>,
@@ -71,16 +103,6 @@ pub async fn keep_house(
 async fn round(pool: &PgPool, purge_within: Duration, shutdown: &CancellationToken) -> anyhow::Result<()> {
     // First of all reminders are to stop.
     while !shutdown.is_cancelled() && deletion::delete_tasks(pool).await? {}
-    for sweep in SWEEPS {
-        let mut swept = BITE;
-        while swept == BITE && !shutdown.is_cancelled() {
-            swept = sqlx::query(sweep)
-                .bind(i64::try_from(BITE)?)
-                .execute(pool)
-                .await?
-                .rows_affected();
-        }
-    }
     // Someone who cannot be purged must not hold up the others.
     let mut stuck = Vec::new();
     while !shutdown.is_cancelled() {

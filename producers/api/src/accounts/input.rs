@@ -195,6 +195,32 @@ impl NewPassword {
     }
 }
 
+/// The address that is to be the account's.
+#[derive(Debug)]
+pub struct NewEmail {
+    /// The address.
+    pub email: String,
+    /// The password, again.
+    pub password: SecretString,
+}
+
+impl NewEmail {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the body.
+    pub fn read(body: Map<String, Value>) -> Result<Self, Problem> {
+        object(body, |fields| {
+            let email = fields.required("email", email);
+            let password = fields.required("password", password);
+            Some(Self {
+                email: email?,
+                password: password?,
+            })
+        })
+    }
+}
+
 /// The password, again, of someone who wants to be forgotten.
 #[derive(Debug)]
 pub struct Deletion {

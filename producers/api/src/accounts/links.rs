@@ -1,12 +1,13 @@
-//! Links that are mailed: to show that an address is one's own, and to set a forgotten password. Each is good once. The
-//! mail is a row for the email sender, written with the link in one statement; no event ever carries either.
+//! Links that are mailed: to show that an address is one's own, to set a forgotten password, and to change the address. Each
+//! is good once. The mail is a row for the email sender, written with the link in one statement; no event ever carries either.
 
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgExecutor, Row};
 use uuid::Uuid;
 
-use super::{opaque, sessions};
+use super::{opaque, sessions, user};
+use crate::problem::Problem;
 
 /// What a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Purpose {
     VerifyEmail,
     /// Setting a forgotten password.
     ResetPassword,
+    /// Giving the account the address that the link was mailed to.
+    ChangeEmail,
 }
 
 impl Purpose {
@@ -22,6 +25,7 @@ impl Purpose {
         match self {
             Self::VerifyEmail => "verify_email",
             Self::ResetPassword => "reset_password",
+            Self::ChangeEmail => "change_email",
         }
     }
 
@@ -29,12 +33,35 @@ impl Purpose {
         match self {
             Self::VerifyEmail => Duration::from_hours(3 * 24),
             Self::ResetPassword => Duration::from_hours(1),
+            Self::ChangeEmail => Duration::from_hours(24),
         }
     }
 }
 
+/// How long after a link the person gets no other one of its purpose.
+pub const PAUSE: Duration = Duration::from_mins(1);
+
 /// The most links of one purpose that a person may have open: nobody's mailbox is to be filled by us.
 const MAX_OPEN: i64 = 10;
+
+/// Begins a statement that writes a link, unless one went out less than a minute ago or too many are open. Parameters are the
+/// person, the kind, the hash, the address, the seconds that it is good for, [`MAX_OPEN`], and the seconds of [`PAUSE`].
+macro_rules! with_link {
+    ($rest:literal) => {
+        concat!(
+            "with link as (
+                 insert into accounts.links (user_id, kind, token_hash, email, expires_at)
+                 select $1, $2, $3, $4, now() + $5 * interval '1 second'
+                 where not exists (select from accounts.links
+                                   where user_id = $1 and kind = $2 and created_at > now() - $7 * interval '1 second')
+                   and (select count(*) from accounts.links
+                        where user_id = $1 and kind = $2 and expires_at > now()) < $6
+                 returning expires_at
+             ) ",
+            $rest
+        )
+    };
+}
 
 /// Mails a link to the person, unless one went out less than a minute ago or too many are open. Returns whether.
 ///
@@ -47,29 +74,63 @@ pub async fn send(
     email: &str,
 ) -> Result<bool, sqlx::Error> {
     let token = opaque::random();
-    let done = sqlx::query(
-        "with link as (
-             insert into accounts.links (user_id, kind, token_hash, email, expires_at)
-             select $1, $2, $3, $4, now() + $5 * interval '1 second'
-             where not exists (select from accounts.links
-                               where user_id = $1 and kind = $2 and created_at > now() - interval '1 minute')
-               and (select count(*) from accounts.links where user_id = $1 and kind = $2 and expires_at > now()) < $6
-             returning expires_at
-         )
-         insert into delivery.account_mails (id, user_id, kind, link_token, expires_at)
-         select $7, $1, $2, $8, expires_at from link",
-    )
+    let done = sqlx::query(with_link!(
+        "insert into delivery.account_mails (id, user_id, kind, link_token, expires_at)
+         select $8, $1, $2, $9, expires_at from link"
+    ))
     .bind(user_id)
     .bind(purpose.name())
     .bind(opaque::hash(&token))
     .bind(email)
     .bind(purpose.ttl().as_secs_f64())
     .bind(MAX_OPEN)
+    .bind(PAUSE.as_secs_f64())
     .bind(Uuid::now_v7())
     .bind(&token)
     .execute(db)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Mails a link to the address that the person wants to have, and a notice to the one that there is, under the limits of
+/// [`send`]. Returns whether.
+///
+/// Nobody may learn by this whether an address has an account. So one that is taken gets a mail as well, which says so to its
+/// owner and has no link; what is looked up and what is written is the same.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn send_change(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    old: &str,
+    new: &str,
+) -> Result<bool, sqlx::Error> {
+    let token = opaque::random();
+    let done = sqlx::query(with_link!(
+        ", address as (
+             select exists (select from accounts.users where lower(email) = lower($4) and id <> $1) as taken
+         )
+         insert into delivery.account_mails (id, user_id, kind, link_token, email, expires_at)
+         select $8, $1, case when taken then 'address_taken' else $2 end, case when not taken then $9 end, $4, expires_at
+         from link, address
+         union all
+         select $10, $1, 'email_changing', null, $11, expires_at from link"
+    ))
+    .bind(user_id)
+    .bind(Purpose::ChangeEmail.name())
+    .bind(opaque::hash(&token))
+    .bind(new)
+    .bind(Purpose::ChangeEmail.ttl().as_secs_f64())
+    .bind(MAX_OPEN)
+    .bind(PAUSE.as_secs_f64())
+    .bind(Uuid::now_v7())
+    .bind(&token)
+    .bind(Uuid::now_v7())
+    .bind(old)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// Uses a link: it is gone, whatever comes of it. Returns the person and the address that it was mailed to.
@@ -120,7 +181,7 @@ pub struct Reset {
 }
 
 /// Sets a new password by a link, which shows as well that the address is its owner's. Whoever knew the old password is
-/// out, and no other link sets another. `None` when the link is none, used, or too old.
+/// out, and no other link sets another or changes the address. `None` when the link is none, used, or too old.
 ///
 /// # Errors
 /// When the database does not answer or refuses.
@@ -146,11 +207,40 @@ pub async fn reset_password(
     if done.rows_affected() == 0 {
         return Ok(None);
     }
-    sqlx::query("delete from accounts.links where user_id = $1 and kind = $2")
-        .bind(user_id)
-        .bind(Purpose::ResetPassword.name())
-        .execute(&mut *tx)
-        .await?;
+    forget(&mut *tx, user_id).await?;
     let sessions = sessions::end_all(tx, user_id, None).await?;
     Ok(Some(Reset { email, sessions }))
+}
+
+/// Gives the account the address that the link was mailed to, which is verified by that. Every other link of the person is
+/// void: it was mailed to an address that is the account's no more, or would change it again. False when the link is none,
+/// used, or too old.
+///
+/// # Errors
+/// [`crate::problem::Kind::EmailTaken`] when another account has got the address by now; otherwise when the database does not answer.
+pub async fn change_email(tx: &mut PgConnection, token: &str) -> Result<bool, Problem> {
+    let Some((user_id, email)) = take(tx, Purpose::ChangeEmail, token).await? else {
+        return Ok(false);
+    };
+    if !user::set_verified_email(&mut *tx, user_id, &email).await? {
+        return Ok(false);
+    }
+    sqlx::query("delete from accounts.links where user_id = $1")
+        .bind(user_id)
+        .execute(tx)
+        .await?;
+    Ok(true)
+}
+
+/// Makes void what could still take the account from whoever has just set its password.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn forget(db: impl PgExecutor<'_>, user_id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from accounts.links where user_id = $1 and kind = any($2)")
+        .bind(user_id)
+        .bind([Purpose::ResetPassword, Purpose::ChangeEmail].map(Purpose::name))
+        .execute(db)
+        .await?;
+    Ok(())
 }

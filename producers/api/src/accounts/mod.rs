@@ -11,6 +11,7 @@ mod input;
 pub mod links;
 mod opaque;
 pub mod personal_tokens;
+pub mod reset_requests;
 mod revocations;
 pub mod sessions;
 pub mod throttle;
@@ -25,10 +26,10 @@ use crate::token::foreign::{Issuer, Issuers};
 use revocations::Revocations;
 use throttle::Throttle;
 
-pub use housekeeping::{keep_house, watch_revocations};
+pub use housekeeping::{answer_reset_requests, keep_house, sweep, watch_revocations};
 pub use input::{
-    Credentials, Deletion, ForgotPassword, LinkToken, NewPassword, NewToken, ProfilePatch, RefreshToken,
-    Registration, ResetPassword,
+    Credentials, Deletion, ForgotPassword, LinkToken, NewEmail, NewPassword, NewToken, ProfilePatch,
+    RefreshToken, Registration, ResetPassword,
 };
 pub use user::{User, change_password, find, find_by_email, insert, password_hash, update_profile};
 
@@ -70,6 +71,8 @@ pub struct Accounts {
     pub throttle: Throttle,
     /// Sessions and people whose access tokens are refused although they have not expired.
     pub revocations: Revocations,
+    /// Wakes the background work when somebody forgot a password.
+    pub forgotten: Arc<Notify>,
     /// Wakes the background work when an account was deleted.
     pub deleted: Arc<Notify>,
 }
@@ -86,6 +89,7 @@ impl Accounts {
             issuers: Issuers::new(&config.trusted_issuers)?,
             throttle: Throttle::default(),
             revocations: Revocations::default(),
+            forgotten: Arc::default(),
             deleted: Arc::default(),
         })
     }

@@ -74,14 +74,38 @@ pub async fn insert(
     .bind(password_hash)
     .execute(db)
     .await;
-    match done {
-        Ok(_) => Ok(()),
-        Err(error) if db::violated_constraint(&error) == Some("users_email_key") => Err(Problem::new(
-            Kind::EmailTaken,
-            "Log in, or register with another address.",
-        )),
-        Err(error) => Err(error.into()),
+    done.map_err(|error| taken(error, "Log in, or register with another address."))?;
+    Ok(())
+}
+
+/// What it means that an address could not be written.
+fn taken(error: sqlx::Error, detail: &'static str) -> Problem {
+    if db::violated_constraint(&error) == Some("users_email_key") {
+        Problem::new(Kind::EmailTaken, detail)
+    } else {
+        error.into()
     }
+}
+
+/// Gives the person an address that has been shown to be the own one. False when there is no such person.
+///
+/// # Errors
+/// [`Kind::EmailTaken`] when another account has it; otherwise when the database does not answer.
+pub async fn set_verified_email(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    email: &str,
+) -> Result<bool, Problem> {
+    let done = sqlx::query(
+        "update accounts.users set email = $2, email_verified_at = now(), version = version + 1
+         where id = $1 and deleted_at is null",
+    )
+    .bind(user_id)
+    .bind(email)
+    .execute(db)
+    .await
+    .map_err(|error| taken(error, "By now the address has an account of its own."))?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// The person.

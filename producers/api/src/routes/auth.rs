@@ -17,7 +17,7 @@ use crate::accounts::links::{self, Purpose};
 use crate::accounts::sessions::{self, Refresh, Session};
 use crate::accounts::{
     self, Credentials, ForgotPassword, LinkToken, NewPassword, RefreshToken, Registration, ResetPassword,
-    User,
+    User, reset_requests,
 };
 use crate::client_address::ClientAddress;
 use crate::extract::{FullSession, JsonObject};
@@ -36,6 +36,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(verify_email))
         .routes(routes!(forgot_password))
         .routes(routes!(reset_password))
+        .routes(routes!(change_email))
         .routes(routes!(jwks))
         .routes(routes!(jwks_again))
 }
@@ -190,7 +191,7 @@ async fn logout_all(State(app): State<App>, FullSession(user): FullSession) -> R
 
 /// Change the password
 ///
-/// Ends every other session.
+/// Ends every other session, and makes links void that would set another password or change the address.
 #[utoipa::path(
     post, path = "/api/auth/password", tag = "Accounts", security(("bearer" = [])),
     request_body = body::PasswordChange,
@@ -216,6 +217,7 @@ async fn change_password(
                 // Somebody was faster.
                 return Err(wrong_password());
             }
+            links::forget(&mut *tx, user.user_id).await?;
             let ended = sessions::end_all(&mut *tx, user.user_id, user.session).await?;
             tx.commit().await?;
             Ok(ended)
@@ -335,19 +337,10 @@ async fn forgot_password(
 ) -> Result<StatusCode, Problem> {
     let ForgotPassword { email } = ForgotPassword::read(body)?;
     app.accounts.throttle.mail(client.0)?;
-    let found = app
-        .database(async move |pool| Ok(accounts::find_by_email(&pool, &email).await?))
+    // Whether there is an account is not looked at here, so neither the answer nor its time can tell.
+    app.database(async move |pool| Ok(reset_requests::insert(&pool, &email).await?))
         .await?;
-    if let Some((user, _)) = found {
-        // Written when the answer is on its way, so that it takes as long where there is no account.
-        let pool = app.pool.clone();
-        tokio::spawn(async move {
-            let sent = links::send(&pool, user.id, Purpose::ResetPassword, &user.email).await;
-            if let Err(error) = sent {
-                tracing::warn!(%error, "a mail that was asked for is not sent");
-            }
-        });
-    }
+    app.accounts.forgotten.notify_one();
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -381,6 +374,35 @@ async fn reset_password(
     app.accounts.revocations.add(reset.sessions);
     app.accounts.throttle.welcome(&reset.email, client.0);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Change the address by a mailed link
+///
+/// The account has the address that the link was mailed to from then on. `POST /api/me/email` mails it.
+#[utoipa::path(
+    post, path = "/api/auth/change-email", tag = "Accounts",
+    request_body = body::Verification,
+    responses(
+        (status = 204, description = "It is changed"),
+        (status = 409, description = "By now the address has an account of its own", body = ProblemDocument,
+         content_type = "application/problem+json"),
+    ),
+)]
+async fn change_email(State(app): State<App>, JsonObject(body): JsonObject) -> Result<StatusCode, Problem> {
+    let LinkToken(token) = LinkToken::read(body)?;
+    let changed = app
+        .database(async move |pool| {
+            let mut tx = pool.begin().await?;
+            let changed = links::change_email(&mut tx, token.expose_secret()).await?;
+            tx.commit().await?;
+            Ok(changed)
+        })
+        .await?;
+    if changed {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(invalid_link())
+    }
 }
 
 /// A person, and what to ask with.

@@ -9,16 +9,18 @@ use utoipa_axum::routes;
 
 use super::auth::confirm_password;
 use crate::App;
-use crate::accounts::body::{AccountPatch, Confirmation};
-use crate::accounts::{self, Deletion, ProfilePatch, User, deletion, export as exports};
+use crate::accounts::body::{AccountPatch, Confirmation, EmailChange};
+use crate::accounts::{self, Deletion, NewEmail, ProfilePatch, User, deletion, export as exports, links};
 use crate::client_address::ClientAddress;
 use crate::extract::{FullSession, IfMatch, JsonObject};
+use crate::input::Problems;
 use crate::problem::{Kind, Problem, ProblemDocument};
 
-/// `/api/me` and `/api/me/export`
+/// `/api/me`, `/api/me/email` and `/api/me/export`
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(read, update, delete))
+        .routes(routes!(change_email))
         .routes(routes!(export))
 }
 
@@ -72,6 +74,50 @@ async fn update(
         })
         .await?;
     Ok(shown(&user))
+}
+
+/// Change the address
+///
+/// Mails a link to the new address, and a notice to the one that there is. The address changes when the link is used. Answers
+/// the same whether the new one has an account.
+#[utoipa::path(
+    post, path = "/api/me/email", tag = "Accounts", security(("bearer" = [])),
+    request_body = EmailChange,
+    responses(
+        (status = 202, description = "The mails are on their way"),
+        (status = 403, description = "The password is wrong, or the token is no session's", body = ProblemDocument,
+         content_type = "application/problem+json"),
+    ),
+)]
+async fn change_email(
+    State(app): State<App>,
+    FullSession(user): FullSession,
+    client: ClientAddress,
+    JsonObject(body): JsonObject,
+) -> Result<StatusCode, Problem> {
+    let NewEmail { email, password } = NewEmail::read(body)?;
+    confirm_password(&app, user.user_id, client, password).await?;
+    app.accounts.throttle.mail(client.0)?;
+    let sent = app
+        .database(async move |pool| {
+            let user = accounts::find(&pool, user.user_id)
+                .await?
+                .ok_or_else(Problem::no_such_account)?;
+            let mut problems = Problems::default();
+            if user.email == email {
+                problems.add("/email", "must be another one than the account has");
+            }
+            problems.finish(Some(()))?;
+            Ok(links::send_change(&pool, user.id, &user.email, &email).await?)
+        })
+        .await?;
+    if sent {
+        return Ok(StatusCode::ACCEPTED);
+    }
+    // Said openly, for it depends on this person alone: else a second address would wait for a mail that does not come.
+    let detail =
+        "A mail went out less than a minute ago, or too many links are open: wait, or use one of them.";
+    Err(Problem::new(Kind::TooManyAttempts, detail).with_retry_after(links::PAUSE))
 }
 
 /// Delete the own account

@@ -14,7 +14,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'",
 );
 
-/// `/verify-email` and `/reset-password`, and what they load.
+/// `/verify-email`, `/reset-password` and `/change-email`, and what they load.
 pub fn router() -> Router<App> {
     let page = async || file("text/html; charset=utf-8", include_str!("pages/link.html"));
     let style = async || file("text/css; charset=utf-8", include_str!("pages/link.css"));
@@ -22,6 +22,7 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/verify-email", get(page))
         .route("/reset-password", get(page))
+        .route("/change-email", get(page))
         .route("/link.css", get(style))
         .route("/link.js", get(script))
 }

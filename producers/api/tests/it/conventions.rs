@@ -109,7 +109,7 @@ async fn a_task_that_waits_for_another_is_another_answer_once_that_is_done() {
 
 /// POSTs whose answers hold a secret, or that nobody is known to send: they are not kept.
 /// Doing one of these twice is a second login, or refused: the secret that it takes is used up.
-const WITHOUT_KEY: [&str; 11] = [
+const WITHOUT_KEY: [&str; 13] = [
     "/api/auth/register",
     "/api/auth/login",
     "/api/auth/refresh",
@@ -120,6 +120,8 @@ const WITHOUT_KEY: [&str; 11] = [
     "/api/auth/reset-password",
     "/api/auth/verify-email",
     "/api/auth/verify-email/send",
+    "/api/auth/change-email",
+    "/api/me/email",
     "/api/me/tokens",
 ];
 
@@ -493,4 +495,33 @@ async fn on_a_stop_readiness_goes_first_then_the_door_closes() {
             .map(|_| ())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_is_no_id_is_the_id_of_nothing() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.org").await;
+    let description = server.get("/openapi.json").await.json();
+    let mut asked = 0;
+    for (path, item) in description["paths"].as_object().unwrap() {
+        let Some((before, after)) = path.split_once("{id}") else {
+            continue;
+        };
+        for method in item.as_object().unwrap().keys() {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            // The last one is an id in a form that we do not write.
+            for id in ["x", "%00", "1", "%7B00000000-0000-0000-0000-000000000000%7D"] {
+                let request = ada.request(method.clone(), &format!("{before}{id}{after}"));
+                let request = if method == Method::PATCH || method == Method::POST {
+                    request.json(&json!({}))
+                } else {
+                    request
+                };
+                let answer = Answer::to(request).await;
+                assert_eq!(answer.problem(404, "not-found"), [""; 0], "{method} {path} {id}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 60, "{asked}");
 }

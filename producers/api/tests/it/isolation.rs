@@ -58,7 +58,7 @@ async fn another_persons_task_answers_exactly_like_one_that_does_not_exist() {
 }
 
 /// Headers without those that differ between any two requests.
-fn comparable(headers: &HeaderMap) -> Vec<(String, String)> {
+pub fn comparable(headers: &HeaderMap) -> Vec<(String, String)> {
     let mut headers: Vec<_> = headers
         .iter()
         .filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()))

@@ -2,12 +2,17 @@
 // and not because a mail program looked at the link.
 const token = location.hash.slice(1);
 history.replaceState(null, '', location.pathname);
+const texts = {
+  '/verify-email': ['Confirm that this email address is yours.', 'Thank you. The address is confirmed.'],
+  '/reset-password': ['Set a new password.', 'The password is set. You can log in now.'],
+  '/change-email': ['Make this email address the one of your account.', 'Your account has this address now.'],
+};
+const [question, thanks] = texts[location.pathname];
 const resets = location.pathname === '/reset-password';
 const form = document.querySelector('form');
 const password = document.getElementById('new-password');
 const answer = document.getElementById('answer');
-document.getElementById('question').textContent =
-  resets ? 'Set a new password.' : 'Confirm that this email address is yours.';
+document.getElementById('question').textContent = question;
 document.getElementById('password').hidden = !resets;
 password.required = resets;
 
@@ -23,7 +28,7 @@ form.addEventListener('submit', async (event) => {
     });
     if (response.ok) {
       form.hidden = true;
-      answer.textContent = resets ? 'The password is set. You can log in now.' : 'Thank you. The address is confirmed.';
+      answer.textContent = thanks;
     } else {
       const problem = await response.json();
       const errors = (problem.errors || []).map((error) => error.detail);
