@@ -1,11 +1,11 @@
-//! Where a request comes from.
+//! Where a request comes from, and what sends it.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap};
+use axum::http::{Extensions, HeaderMap, HeaderValue, header};
 
 use crate::App;
 
@@ -37,6 +37,46 @@ impl FromRequestParts<App> for ClientAddress {
     }
 }
 
+/// The most that is kept of what a client calls itself. Browsers' are shorter.
+const MAX_USER_AGENT_CHARS: usize = 200;
+
+/// What the client calls itself, for people to read: shortened, and what is not printable ASCII escaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserAgent(Option<String>);
+
+impl UserAgent {
+    fn read(headers: &HeaderMap) -> Self {
+        let given = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
+        let mut text = String::new();
+        for c in String::from_utf8_lossy(given.unwrap_or_default()).chars() {
+            let printable = c == ' ' || c.is_ascii_graphic();
+            let shown = if printable {
+                c.to_string()
+            } else {
+                c.escape_unicode().to_string()
+            };
+            if text.len() + shown.len() > MAX_USER_AGENT_CHARS {
+                break;
+            }
+            text.push_str(&shown);
+        }
+        Self(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    /// It, if the client calls itself something.
+    pub fn as_deref(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for UserAgent {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::read(&parts.headers))
+    }
+}
+
 fn forwarded(headers: &HeaderMap, trusted_proxies: usize) -> Option<IpAddr> {
     let seen_from_the_right = headers
         .get_all(FORWARDED_FOR)
@@ -62,8 +102,6 @@ pub fn network(address: IpAddr) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn address(peer: &str, forwarded: &[&'static str], trusted_proxies: usize) -> String {
@@ -74,6 +112,27 @@ mod tests {
             headers.append(FORWARDED_FOR, HeaderValue::from_static(value));
         }
         client_address(&extensions, &headers, trusted_proxies).to_string()
+    }
+
+    #[test]
+    fn what_a_client_calls_itself_is_short_and_printable() {
+        let read = |bytes: &[u8]| {
+            let value = HeaderValue::from_bytes(bytes).unwrap();
+            UserAgent::read(&HeaderMap::from_iter([(header::USER_AGENT, value)])).0
+        };
+        let browser = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+        assert_eq!(read(browser.as_bytes()).as_deref(), Some(browser));
+        // A tab, letters of other scripts, a mark of writing direction, and bytes that are no UTF-8.
+        let odd = read("a\tb ü \u{202e}".as_bytes());
+        assert_eq!(odd.as_deref(), Some(r"a\u{9}b \u{fc} \u{202e}"));
+        assert_eq!(read(b"\xff").as_deref(), Some(r"\u{fffd}"));
+        assert_eq!(
+            read("x".repeat(5000).as_bytes()).unwrap().len(),
+            MAX_USER_AGENT_CHARS
+        );
+        assert_eq!(read("ü".repeat(5000).as_bytes()).unwrap(), r"\u{fc}".repeat(33));
+        assert_eq!(read(b""), None);
+        assert_eq!(UserAgent::read(&HeaderMap::new()).0, None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::accounts::{
     self, Credentials, ForgotPassword, LinkToken, NewPassword, RefreshToken, Registration, ResetPassword,
     User, reset_requests,
 };
-use crate::client_address::ClientAddress;
+use crate::client_address::{ClientAddress, UserAgent};
 use crate::extract::{FullSession, JsonObject};
 use crate::problem::{Kind, Problem, ProblemDocument};
 
@@ -53,7 +53,11 @@ pub fn router() -> OpenApiRouter<App> {
          content_type = "application/problem+json"),
     ),
 )]
-async fn register(State(app): State<App>, JsonObject(body): JsonObject) -> Result<Response, Problem> {
+async fn register(
+    State(app): State<App>,
+    agent: UserAgent,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Problem> {
     let registration = Registration::read(body)?;
     let password_hash = app.passwords.hash(registration.password.clone()).await?;
     let user = registration.into_user(Uuid::now_v7(), schemas::now());
@@ -62,7 +66,7 @@ async fn register(State(app): State<App>, JsonObject(body): JsonObject) -> Resul
         .database(async move |pool| {
             let mut tx = pool.begin().await?;
             accounts::insert(&mut *tx, &user, Some(&password_hash)).await?;
-            let session = sessions::begin(&mut *tx, user.id, ttl).await?;
+            let session = sessions::begin(&mut *tx, user.id, ttl, &agent).await?;
             if mail {
                 links::send(&mut *tx, user.id, Purpose::VerifyEmail, &user.email).await?;
             }
@@ -86,6 +90,7 @@ async fn register(State(app): State<App>, JsonObject(body): JsonObject) -> Resul
 async fn login(
     State(app): State<App>,
     client: ClientAddress,
+    agent: UserAgent,
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
     let Credentials { email, password } = Credentials::read(body)?;
@@ -101,7 +106,7 @@ async fn login(
     app.accounts.throttle.welcome(&email, client.0);
     let (user_id, ttl) = (user.id, app.accounts.refresh_ttl);
     let session = app
-        .database(async move |pool| Ok(sessions::begin(&pool, user_id, ttl).await?))
+        .database(async move |pool| Ok(sessions::begin(&pool, user_id, ttl, &agent).await?))
         .await?;
     signed_in(&app, StatusCode::OK, &user, &session)
 }
@@ -125,13 +130,17 @@ fn wrong_credentials() -> Problem {
          content_type = "application/problem+json"),
     ),
 )]
-async fn refresh(State(app): State<App>, JsonObject(body): JsonObject) -> Result<Response, Problem> {
+async fn refresh(
+    State(app): State<App>,
+    agent: UserAgent,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Problem> {
     let RefreshToken(token) = RefreshToken::read(body)?;
     let ttl = app.accounts.refresh_ttl;
     let (outcome, user) = app
         .database(async move |pool| {
             let mut tx = pool.begin().await?;
-            let outcome = sessions::refresh(&mut tx, token.expose_secret(), ttl).await?;
+            let outcome = sessions::refresh(&mut tx, token.expose_secret(), ttl, &agent).await?;
             let user = match &outcome {
                 Refresh::Renewed(session) => accounts::find(&mut *tx, session.user_id).await?,
                 _ => None,

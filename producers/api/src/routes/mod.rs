@@ -8,6 +8,7 @@ mod history;
 mod me;
 pub mod pages;
 mod recurring_tasks;
+mod sessions;
 mod tags;
 mod tasks;
 mod templates;
@@ -22,6 +23,7 @@ pub fn all() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(auth::router())
         .merge(me::router())
+        .merge(sessions::router())
         .merge(tokens::router())
         .merge(tasks::router())
         .merge(batch::router())

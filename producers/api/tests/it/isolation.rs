@@ -103,6 +103,19 @@ async fn one_of_everything(ada: &Person) -> Vec<String> {
     );
     let path = format!("/api/tasks/{}", deleted["id"].as_str().unwrap());
     ada.send(Method::DELETE, &path).await;
+    let session = Uuid::now_v7();
+    sqlx::query(
+        "insert into accounts.sessions (user_id, id, family_hash, secret_hash, expires_at, user_agent)
+         values ($1, $2, $3, '', now() + interval '1 day', $4)",
+    )
+    .bind(ada.id)
+    .bind(session)
+    .bind(session.as_bytes().as_slice())
+    .bind(SECRET)
+    .execute(ada.server.database.admin())
+    .await
+    .unwrap();
+    names.push(session.to_string());
     names
 }
 
@@ -153,6 +166,7 @@ async fn no_operation_of_the_description_reaches_what_is_another_persons() {
         "/api/recurring-tasks",
         "/api/templates",
         "/api/tags",
+        "/api/me/sessions",
     ];
     let everything = async || {
         let mut all = Vec::new();

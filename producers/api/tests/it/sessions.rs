@@ -299,3 +299,118 @@ async fn what_has_expired_is_swept() {
     })
     .await;
 }
+
+/// Logs in as a client that calls itself so.
+async fn login_as(server: &Server, email: &str, agent: &str) -> Value {
+    let request = server
+        .request(Method::POST, "/api/auth/login")
+        .header(reqwest::header::USER_AGENT, agent)
+        .json(&json!({"email": email, "password": "correct horse"}));
+    let answer = Answer::to(request).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    answer.json()
+}
+
+async fn sessions_of(person: &Person) -> Vec<Value> {
+    let answer = person.get("/api/me/sessions").await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    answer.json()["items"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_person_sees_where_one_is_logged_in_and_ends_what_is_not_known() {
+    let server = Server::start().await;
+    let first = register(&server, "ada@example.org").await;
+    let phone = login_as(&server, "ada@example.org", "Phone/1.0 <b>").await;
+    let odd = login_as(&server, "ada@example.org", &format!("ü{}", "x".repeat(500))).await;
+    register(&server, "bob@example.org").await;
+    let ada = person(&server, &phone);
+    let sessions = sessions_of(&ada).await;
+    let agents: Vec<&Value> = sessions.iter().map(|session| &session["user_agent"]).collect();
+    let cut = format!("\\u{{fc}}{}", "x".repeat(194));
+    assert_eq!(agents, [&json!(cut), &json!("Phone/1.0 <b>"), &Value::Null]);
+    let current: Vec<bool> = sessions.iter().map(|s| s["current"] == true).collect();
+    assert_eq!(current, [false, true, false]);
+    for session in &sessions {
+        assert_eq!(session["created_at"], session["last_used_at"]);
+        let mut fields: Vec<&String> = session.as_object().unwrap().keys().collect();
+        fields.sort();
+        assert_eq!(
+            fields,
+            ["created_at", "current", "id", "last_used_at", "user_agent"]
+        );
+    }
+
+    // A refresh is a use; who does not say what it is, is what it was.
+    let renewed = refresh(&server, &phone).await.json();
+    let ada = person(&server, &renewed);
+    let after = sessions_of(&ada).await;
+    assert_eq!(after[1]["user_agent"], "Phone/1.0 <b>");
+    assert!(after[1]["last_used_at"].as_str() > after[1]["created_at"].as_str());
+    assert_eq!((&after[0], &after[2]), (&sessions[0], &sessions[2]));
+
+    let path = |session: &Value| format!("/api/me/sessions/{}", session["id"].as_str().unwrap());
+    let ended = ada.send(Method::DELETE, &path(&sessions[0])).await;
+    assert_eq!(ended.status, StatusCode::NO_CONTENT, "{}", ended.text);
+    is_out(&server, &odd).await;
+    refresh(&server, &odd).await.problem(401, "invalid-refresh-token");
+    is_in(&server, &first).await;
+    ada.send(Method::DELETE, &path(&sessions[0]))
+        .await
+        .problem(404, "not-found");
+    assert_eq!(sessions_of(&ada).await.len(), 2);
+    // One's own, too.
+    let ended = ada.send(Method::DELETE, &path(&sessions[1])).await;
+    assert_eq!(ended.status, StatusCode::NO_CONTENT, "{}", ended.text);
+    is_out(&server, &renewed).await;
+    // What has expired has ended, swept or not.
+    let ada = person(
+        &server,
+        &login(&server, "ada@example.org", "correct horse").await.json(),
+    );
+    sqlx::query("update accounts.sessions set expires_at = now() where id = $1::uuid")
+        .bind(sessions[2]["id"].as_str())
+        .execute(server.database.admin())
+        .await
+        .unwrap();
+    assert_eq!(sessions_of(&ada).await.len(), 1);
+    ada.send(Method::DELETE, &path(&sessions[2]))
+        .await
+        .problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn sessions_come_in_pages_and_no_personal_access_token_opens_them() {
+    let server = Server::start().await;
+    let mut signed_in = register(&server, "ada@example.org").await;
+    for _ in 0..4 {
+        signed_in = login(&server, "ada@example.org", "correct horse").await.json();
+    }
+    let ada = person(&server, &signed_in);
+    let all: Vec<Value> = sessions_of(&ada).await;
+    assert_eq!(all.len(), 5);
+    let (mut paged, mut query) = (Vec::new(), "limit=2".to_owned());
+    loop {
+        let page = ada.get(&format!("/api/me/sessions?{query}")).await.json();
+        paged.extend(page["items"].as_array().unwrap().clone());
+        match page["next_cursor"].as_str() {
+            Some(cursor) => query = format!("limit=2&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(paged, all);
+    let scopes = json!({"name": "script", "scopes": ["tasks:read", "tasks:write"]});
+    let token = ada.post("/api/me/tokens", &scopes).await.json()["token"].clone();
+    let script = Person {
+        token: token.as_str().unwrap().to_owned(),
+        ..ada.clone()
+    };
+    let one = format!("/api/me/sessions/{}", all[0]["id"].as_str().unwrap());
+    for (method, path) in [
+        (Method::GET, "/api/me/sessions"),
+        (Method::DELETE, one.as_str()),
+        (Method::POST, "/api/me/email"),
+    ] {
+        script.send(method, path).await.problem(403, "insufficient-scope");
+    }
+}
