@@ -1,4 +1,4 @@
-//! Creating tasks over HTTP, beside pgbench doing the same two inserts in the same database.
+//! Creating tasks over HTTP, beside pgbench doing the same two inserts in the same database; and listing them.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use crate::load;
 use crate::process::{Service, logs};
 use crate::stats::Runs;
 use crate::table::{Row, Target, Unit};
-use crate::{machine, say};
+use crate::{machine, say, tokens};
 
 /// How many people create tasks, at random: few of them twice at the same moment, which their rows' locks would show.
 const PEOPLE: usize = 200;
@@ -82,6 +82,7 @@ pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
             row
         });
     }
+    rows.push(tokens::share(&api, &people, seconds, rounds).await?);
     drop(api);
     load::discard(database).await?;
     Ok(rows)
@@ -160,8 +161,10 @@ pub struct Wrk {
 
 /// What one run of it gave.
 pub struct Run {
-    requests: f64,
-    rate: f64,
+    /// How many were answered.
+    pub requests: f64,
+    /// How many a second.
+    pub rate: f64,
     /// Half are shorter.
     pub p50_ms: f64,
     /// One in a hundred is longer.

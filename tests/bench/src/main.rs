@@ -16,6 +16,7 @@ mod relay;
 mod reminders;
 mod stats;
 mod table;
+mod tokens;
 
 use std::process::ExitCode;
 

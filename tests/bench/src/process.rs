@@ -170,7 +170,7 @@ impl Service {
 }
 
 /// CPU time that a process has used so far.
-fn cpu(process: u32) -> anyhow::Result<Duration> {
+pub fn cpu(process: u32) -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name, in parentheses, may hold anything; state is the first field after it, utime and stime the 12th, 13th.
     let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat is malformed")?;

@@ -23,6 +23,9 @@ pub enum Unit {
     /// Mebibytes.
     #[serde(rename = "MiB")]
     Mebibytes,
+    /// Hundredths.
+    #[serde(rename = "%")]
+    Percent,
 }
 
 /// What a row should reach.
@@ -255,6 +258,7 @@ fn number(value: f64, unit: Unit) -> String {
         Unit::PerSecond => format!("{value}/s"),
         Unit::Milliseconds => format!("{value} ms"),
         Unit::Mebibytes => format!("{value} MiB"),
+        Unit::Percent => format!("{value} %"),
     }
 }
 
@@ -263,7 +267,7 @@ fn plain(value: f64, unit: Unit) -> String {
     match unit {
         Unit::PerSecond => thousands(value),
         Unit::Milliseconds if value >= 100.0 => thousands(value),
-        Unit::Milliseconds | Unit::Mebibytes => {
+        Unit::Milliseconds | Unit::Mebibytes | Unit::Percent => {
             let text = format!("{value:.1}");
             text.strip_suffix(".0")
                 .map_or_else(|| text.clone(), str::to_owned)

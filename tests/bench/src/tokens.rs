@@ -1,0 +1,71 @@
+//! What checking access tokens takes of the CPU time that the API spends on the first page of a list.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use api::{SigningKey, TokenConfig, Tokens};
+use serde_json::json;
+use support::stack;
+
+use crate::api::{Person, Wrk};
+use crate::process::{self, Service};
+use crate::stats::Runs;
+use crate::table::{Row, Target, Unit};
+use crate::{machine, say};
+
+/// Connections that ask at a time.
+const CONNECTIONS: usize = 8;
+/// How long tokens are checked in one run: the kernel counts CPU time in hundredths of a second.
+const CHECKING: Duration = Duration::from_secs(2);
+
+/// Measures it, in runs of so many seconds.
+pub async fn share(api: &Service, people: &[Person], seconds: u32, rounds: usize) -> anyhow::Result<Row> {
+    let requests = people.iter().map(|person| (person, "/api/tasks"));
+    let wrk = Wrk::getting(api, "list", requests)?;
+    wrk.run(CONNECTIONS, 1).await?;
+    let (mut shares, mut details) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        machine::settle().await?;
+        let cpu = api.cpu()?;
+        let run = wrk.run(CONNECTIONS, seconds).await?;
+        let request_us = (api.cpu()? - cpu).as_secs_f64() * 1e6 / run.requests;
+        let tokens: Vec<String> = people.iter().map(|person| person.token.clone()).collect();
+        let check_us = tokio::task::spawn_blocking(move || check_us(&tokens)).await??;
+        let share = 100.0 * check_us / request_us;
+        say(&format!(
+            "api: list, round {round} of {rounds}: {request_us:.0} µs a request, {check_us:.1} µs a token, {share:.1} %"
+        ));
+        shares.push(share);
+        details.push(json!({"api_cpu_us_per_request": request_us, "check_us": check_us,
+                            "requests_per_second": run.rate, "p99_ms": run.p99_ms}));
+    }
+    let name = "API list, checking the token, of the CPU";
+    Ok(Row::new(name, Unit::Percent, Runs::of(shares))
+        .target(Target::AtMost(5.0))
+        .details(json!({"runs": details})))
+}
+
+/// CPU time that checking one of the tokens takes, in microseconds: by the API's own code, with its default settings, in
+/// this process, which does nothing else meanwhile.
+fn check_us(tokens: &[String]) -> anyhow::Result<f64> {
+    let pem = std::fs::read_to_string(stack("JWT_PRIVATE_KEY_FILE"))?;
+    let verifier = Tokens::new(TokenConfig {
+        key: SigningKey::from_pem(&pem)?,
+        rotation: Some(Duration::from_hours(30 * 24)),
+        issuer: "carillon".to_owned(),
+        audience: "carillon".to_owned(),
+        ttl: Duration::from_mins(15),
+    })?;
+    let (began, cpu) = (Instant::now(), process::cpu(std::process::id())?);
+    let mut checked = 0_u32;
+    while began.elapsed() < CHECKING {
+        for token in tokens {
+            let bearer = verifier.verify(token).context("a token of the API is refused")?;
+            std::hint::black_box(bearer);
+            checked += 1;
+        }
+    }
+    ensure!(checked > 0, "there is no token to check");
+    let used = process::cpu(std::process::id())? - cpu;
+    Ok(used.as_secs_f64() * 1e6 / f64::from(checked))
+}
