@@ -27,7 +27,7 @@ const EXAMPLES: &str = "60";
 const SEED: &str = "20261121";
 
 /// Hosts that Chromium asks whatever page it shows.
-const BROWSERS_OWN: &str = "update.googleapis.com;accounts.google.com;clients2.google.com;content-autofill.googleapis.com;android.clients.google.com";
+const BROWSERS_OWN: &str = "update.googleapis.com;accounts.google.com;clients2.google.com;content-autofill.googleapis.com;optimizationguide-pa.googleapis.com;android.clients.google.com";
 
 fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
