@@ -9,7 +9,7 @@ struct Rights {
     may_not: &'static [&'static str],
 }
 
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 22] = [
     "api.idempotency_keys",
     "accounts.users",
     "accounts.sessions",
@@ -17,6 +17,7 @@ const TABLES: [&str; 21] = [
     "accounts.identities",
     "accounts.links",
     "accounts.reset_requests",
+    "accounts.moves",
     "tasks.tasks",
     "tasks.series",
     "tasks.templates",
@@ -60,6 +61,11 @@ const RIGHTS: [Rights; 6] = [
             "update accounts.reset_requests set created_at = now()",
             "delete from accounts.reset_requests",
             "insert into delivery.account_mails (id, user_id, kind, link_token, email, expires_at) values (null, null, null, null, null, null)",
+            "select * from accounts.moves for update skip locked",
+            "insert into accounts.moves default values",
+            "update accounts.moves set asked_at = now()",
+            "delete from accounts.moves",
+            "select * from reminders.reminders",
             "select * from tasks.tasks for update",
             "insert into tasks.tasks default values",
             "update tasks.tasks set title = ''",
@@ -89,6 +95,7 @@ const RIGHTS: [Rights; 6] = [
             "create table public.mine ()",
             "create schema mine",
             "create role mine",
+            "select * from reminders.reminders for update",
             "set role carillon_audit_sink",
             "truncate tasks.tasks",
         ],
@@ -113,6 +120,7 @@ const RIGHTS: [Rights; 6] = [
     Rights {
         service: "reminder-scanner",
         may: &[
+            "select id, send_late_within_seconds from accounts.users",
             "select * from reminders.inbox",
             "insert into reminders.inbox default values",
             "delete from reminders.inbox",
@@ -125,7 +133,11 @@ const RIGHTS: [Rights; 6] = [
             "insert into outbox.events default values",
             "select nextval('outbox.events_seq')",
         ],
-        may_not: &["select outbox.rebase()", "truncate reminders.inbox"],
+        may_not: &[
+            "select email from accounts.users",
+            "select outbox.rebase()",
+            "truncate reminders.inbox",
+        ],
     },
     Rights {
         service: "recurrence-generator",
@@ -198,6 +210,7 @@ fn every_statement() -> Vec<String> {
                 "api.idempotency_keys" => "key",
                 "accounts.sessions" | "accounts.personal_tokens" | "accounts.links" => "expires_at",
                 "accounts.identities" | "accounts.reset_requests" => "created_at",
+                "accounts.moves" => "asked_at",
                 "tasks.tasks" => "title",
                 "tasks.series" => "rrule",
                 "outbox.events" => "topic",
@@ -280,6 +293,7 @@ async fn each_service_may_do_what_it_must_and_nothing_else() {
             // Rights on some columns do not make one on the table.
             let partly = [
                 ("email-sender", "select * from accounts.users"),
+                ("reminder-scanner", "select * from accounts.users"),
                 ("api", "select * from audit.events"),
             ]
             .contains(&(service, statement.as_str()));
