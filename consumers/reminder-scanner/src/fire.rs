@@ -1,4 +1,4 @@
-//! Fires what is due: sleeps until the next reminder, marks it as fired and writes its event, in one transaction.
+//! Fires what is due: sleeps until the next reminder, marks it as fired or missed and writes its event, in one transaction.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alarm::Alarm;
 use crate::metrics;
-use crate::reminders::{self, Fired};
+use crate::queue::Queue;
+use crate::reminders::{self, Place, Rung};
 
 /// The longest sleep. The database's clock may be set while we sleep, and what a replica armed that then died is known
 /// to nobody else until they look.
@@ -41,12 +42,13 @@ impl Firing {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let mut failures = 0_u32;
+        let mut queue = Queue::default();
         while !shutdown.is_cancelled() {
             self.component.progress();
             let mut armed = pin!(self.alarm.rearm());
             // Before the query: what is armed after it must wake us.
             armed.as_mut().enable();
-            let sleep = match self.fire().await {
+            let sleep = match self.fire(&mut queue).await {
                 Ok(sleep) => {
                     self.component.ready();
                     failures = 0;
@@ -73,7 +75,7 @@ impl Firing {
     }
 
     /// Fires one batch. Returns how long there is nothing to do.
-    async fn fire(&self) -> Result<Duration, sqlx::Error> {
+    async fn fire(&self, queue: &mut Queue) -> Result<Duration, sqlx::Error> {
         match reminders::next_due(&self.pool).await? {
             None => return Ok(LONGEST_SLEEP),
             Some((fire_at, seconds)) if seconds > 0.0 => {
@@ -85,16 +87,18 @@ impl Firing {
             }
             Some(_) => {}
         }
-        let mut tx = self.pool.begin().await?;
-        let fired = reminders::fire_due(&mut tx, self.batch).await?;
-        let events = fired.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
-        db::outbox::insert(&mut tx, &events).await?;
-        tx.commit().await?;
-        metrics::FIRED.inc_by(fired.len() as u64);
-        for reminder in &fired {
-            metrics::FIRING_LAG_SECONDS.observe((reminder.fired_at - reminder.fire_at).as_seconds_f64());
+        let from_start = queue.from().is_none();
+        let rung = fire(&self.pool, self.batch, queue.from()).await?;
+        for one in &rung {
+            if one.missed {
+                metrics::MISSED.inc();
+            } else {
+                metrics::FIRED.inc();
+                metrics::FIRING_LAG_SECONDS.observe((one.at - one.place.fire_at).as_seconds_f64());
+            }
         }
-        Ok(if fired.is_empty() {
+        queue.went(&rung, self.batch);
+        Ok(if rung.is_empty() && from_start {
             BESIDE_OTHERS
         } else {
             Duration::ZERO
@@ -102,20 +106,38 @@ impl Firing {
     }
 }
 
-/// The event of a reminder that is marked as fired. It cannot fail: the same task went into its ReminderScheduled. If it
-/// did, nothing may be committed, and somebody must look.
-fn encode(fired: &Fired) -> Result<Encoded, sqlx::Error> {
-    let head = Head::new(fired.user_id, Actor::System, fired.fired_at);
-    let reminder = Reminder {
-        id: fired.id,
-        fire_at: fired.fire_at,
-        ring: 0,
-        fired_at: Some(fired.fired_at),
-        snoozed_until: None,
-        reason: None,
+/// Rings up to `limit` reminders that are due and lie behind `after`, if any, in one transaction: the marks, and an event
+/// for each. Returns them in their order; they are committed. The only clock is the `now()` of the database.
+///
+/// # Errors
+/// When the database does not answer or refuses; then nothing is done.
+pub async fn fire(pool: &PgPool, limit: i64, after: Option<Place>) -> Result<Vec<Rung>, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    let rung = reminders::ring_due(&mut tx, limit, after).await?;
+    let events = rung.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+    db::outbox::insert(&mut tx, &events).await?;
+    tx.commit().await?;
+    Ok(rung)
+}
+
+/// The event of a reminder that is marked. It cannot fail: the same task went into its ReminderScheduled. If it did,
+/// nothing may be committed, and somebody must look.
+fn encode(rung: &Rung) -> Result<Encoded, sqlx::Error> {
+    let kind = if rung.missed {
+        ReminderEventKind::Cancelled
+    } else {
+        ReminderEventKind::Fired
     };
-    let event = ReminderEvent::new(ReminderEventKind::Fired, head, reminder, fired.task.clone());
-    Event::from(event)
+    let reminder = Reminder {
+        id: rung.id,
+        fire_at: rung.place.fire_at,
+        ring: rung.ring,
+        fired_at: (!rung.missed).then_some(rung.at),
+        snoozed_until: None,
+        reason: rung.missed.then(|| "missed".to_owned()),
+    };
+    let head = Head::new(rung.place.user_id, Actor::System, rung.at);
+    Event::from(ReminderEvent::new(kind, head, reminder, rung.task.clone()))
         .encode("reminder-scanner")
         .map_err(|error| sqlx::Error::Encode(error.into()))
 }

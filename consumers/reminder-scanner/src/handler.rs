@@ -11,11 +11,11 @@ use uuid::Uuid;
 use crate::alarm::Alarm;
 use crate::metrics;
 use crate::plan::{Change, plan};
-use crate::reminders::{self, Write};
+use crate::reminders::{self, Arm, Cancel};
 
-/// The handler.
-#[derive(Debug)]
-pub(crate) struct Arming {
+/// The handler. A default one arms without waking anybody.
+#[derive(Debug, Default)]
+pub struct Arming {
     alarm: Arc<Alarm>,
     /// The earliest time that the open transaction arms something for.
     earliest: Option<Timestamp>,
@@ -78,55 +78,91 @@ impl Arming {
             reminders::rank(tx, &user_ids, &tasks).await?;
         }
 
-        let mut writes = Vec::new();
+        let (mut arms, mut cancels) = (Vec::new(), Vec::new());
         let mut news: Vec<Encoded> = Vec::new();
+        let mut scheduled = 0;
         for event in events {
             let task = &event.task;
             let known = known.get(&task.id).map_or(&[][..], Vec::as_slice);
             let changes =
                 plan(task, event.occurred_at, known).map_err(|error| HandleError::Invalid(error.0))?;
             for change in changes {
-                let (kind, id, fire_at, cancelled) = match change {
-                    Change::Arm { id, fire_at } => (ReminderEventKind::Scheduled, id, fire_at, None),
-                    Change::Cancel { id, fire_at, reason } => {
-                        (ReminderEventKind::Cancelled, id, fire_at, Some(reason))
+                if let Some((kind, reminder)) = told(&change) {
+                    let head = Head::new(event.user_id, event.actor, event.occurred_at);
+                    let said = Event::from(ReminderEvent::new(kind, head, reminder, task.clone()));
+                    news.push(
+                        said.encode("reminder-scanner")
+                            .map_err(|error| HandleError::Invalid(error.to_string()))?,
+                    );
+                }
+                match change {
+                    Change::Cancel { id, reason, .. } => cancels.push(Cancel {
+                        user_id: event.user_id,
+                        task_id: task.id,
+                        id,
+                        reason,
+                    }),
+                    Change::Arm(next) | Change::Amend(next) => {
+                        if matches!(change, Change::Arm(_)) {
+                            scheduled += 1;
+                            let earliest = self.earliest.unwrap_or(next.fire_at);
+                            self.earliest = Some(earliest.min(next.fire_at));
+                        }
+                        arms.push(Arm {
+                            user_id: event.user_id,
+                            task_id: task.id,
+                            next,
+                            priority: task.priority,
+                            changed_at: event.occurred_at,
+                        });
                     }
-                };
-                let reminder = Reminder {
-                    id,
-                    fire_at,
-                    ring: 0,
-                    fired_at: None,
-                    snoozed_until: None,
-                    reason: cancelled.map(str::to_owned),
-                };
-                let head = Head::new(event.user_id, event.actor, event.occurred_at);
-                let said = Event::from(ReminderEvent::new(kind, head, reminder, task.clone()));
-                news.push(
-                    said.encode("reminder-scanner")
-                        .map_err(|error| HandleError::Invalid(error.to_string()))?,
-                );
-                writes.push(Write {
-                    user_id: event.user_id,
-                    task_id: task.id,
-                    id,
-                    fire_at,
-                    priority: task.priority,
-                    cancelled,
-                });
-                if cancelled.is_none() {
-                    self.earliest = Some(self.earliest.map_or(fire_at, |earliest| earliest.min(fire_at)));
                 }
             }
         }
-        if writes.is_empty() {
-            return Ok(());
-        }
-        reminders::write(tx, &writes).await?;
+        reminders::arm(tx, &arms).await?;
+        reminders::cancel(tx, &cancels).await?;
         db::outbox::insert(tx, &news).await?;
-        let cancelled = writes.iter().filter(|write| write.cancelled.is_some()).count();
-        metrics::CANCELLED.inc_by(cancelled as u64);
-        metrics::SCHEDULED.inc_by((writes.len() - cancelled) as u64);
+        metrics::CANCELLED.inc_by(cancels.len() as u64);
+        metrics::SCHEDULED.inc_by(scheduled);
         Ok(())
+    }
+}
+
+/// What others hear of a change: nothing when the next ring stays where it was.
+fn told(change: &Change) -> Option<(ReminderEventKind, Reminder)> {
+    match *change {
+        Change::Arm(next) => {
+            let kind = if next.snoozed {
+                ReminderEventKind::Snoozed
+            } else {
+                ReminderEventKind::Scheduled
+            };
+            let reminder = Reminder {
+                id: next.id,
+                fire_at: next.fire_at,
+                ring: next.ring,
+                fired_at: None,
+                snoozed_until: next.snoozed.then_some(next.fire_at),
+                reason: None,
+            };
+            Some((kind, reminder))
+        }
+        Change::Amend(_) => None,
+        Change::Cancel {
+            id,
+            ring,
+            fire_at,
+            reason,
+        } => {
+            let reminder = Reminder {
+                id,
+                fire_at,
+                ring,
+                fired_at: None,
+                snoozed_until: None,
+                reason: Some(reason.to_owned()),
+            };
+            Some((ReminderEventKind::Cancelled, reminder))
+        }
     }
 }

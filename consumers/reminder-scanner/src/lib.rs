@@ -6,7 +6,9 @@ mod fire;
 mod handler;
 mod metrics;
 pub mod plan;
+mod queue;
 mod reminders;
+pub mod rings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,9 @@ use service::{Health, Supervisor, http};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
+pub use fire::fire;
+pub use handler::Arming;
+pub use reminders::{Place, Rung, TOLERANCE_SECONDS};
 
 /// Arms and fires until `shutdown`.
 ///

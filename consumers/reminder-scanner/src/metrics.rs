@@ -16,6 +16,9 @@ pub(crate) static CANCELLED: LazyLock<IntCounter> =
 pub(crate) static FIRED: LazyLock<IntCounter> =
     LazyLock::new(|| metrics::counter("reminders_fired_total", "Reminders that rang"));
 
+pub(crate) static MISSED: LazyLock<IntCounter> =
+    LazyLock::new(|| metrics::counter("reminders_missed_total", "Rings that came too late to be made"));
+
 pub(crate) static FIRING_LAG_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
     metrics::histogram(
         "reminder_firing_lag_seconds",

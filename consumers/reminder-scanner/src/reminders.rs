@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use schemas::{Priority, Task, Timestamp};
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor, Row};
 use uuid::Uuid;
 
-use crate::plan::{Known, State};
+use crate::plan::{Known, Next, State};
+use crate::rings::{Repeat, Rings};
 
 /// Keeps the newest version of each task. Returns which of `tasks` were newer than what was kept; the others are old news.
 /// Each task comes at most once in `tasks`.
@@ -39,7 +41,8 @@ pub(crate) async fn lock(
     tasks: &[&Task],
 ) -> Result<HashMap<Uuid, Vec<Known>>, sqlx::Error> {
     let rows = sqlx::query(
-        "select r.task_id, r.id, r.state, r.fire_at
+        "select r.task_id, r.id, r.state, r.fire_at, r.first_at, r.ring, r.nag_every_seconds, r.nag_times,
+                r.last_fire_at, r.send_late_within_seconds
          from unnest($1::uuid[], $2::uuid[]) as t (user_id, task_id)
          join reminders.reminders r using (user_id, task_id)
          for update of r",
@@ -50,49 +53,122 @@ pub(crate) async fn lock(
     .await?;
     let mut known: HashMap<Uuid, Vec<Known>> = HashMap::new();
     for row in rows {
-        let reminder = Known {
-            id: row.try_get(1)?,
-            state: match row.try_get(2)? {
-                "armed" => State::Armed,
-                "fired" => State::Fired,
-                _ => State::Cancelled,
-            },
-            fire_at: row.try_get(3)?,
-        };
-        known.entry(row.try_get(0)?).or_default().push(reminder);
+        known.entry(row.try_get(0)?).or_default().push(read(&row)?);
     }
     Ok(known)
 }
 
-/// A reminder to write.
+fn read(row: &PgRow) -> Result<Known, sqlx::Error> {
+    let state = match row.try_get(2)? {
+        "armed" => State::Armed,
+        "fired" => State::Fired,
+        "missed" => State::Missed,
+        _ => State::Cancelled,
+    };
+    let fire_at: Timestamp = row.try_get(3)?;
+    let first_at: Option<Timestamp> = row.try_get(4)?;
+    let ring = row.try_get(5)?;
+    let every: Option<i64> = row.try_get(6)?;
+    let times: Option<i32> = row.try_get(7)?;
+    let rings = Rings {
+        first_at: first_at.unwrap_or(fire_at),
+        repeat: every
+            .zip(times)
+            .map(|(every_seconds, times)| Repeat { every_seconds, times }),
+    };
+    // A scanner of before these columns moves `fire_at` and nothing else: then it is the first ring, and the only one.
+    let of_before = rings.at(ring) != Some(fire_at);
+    let last_fire_at: Option<Timestamp> = row.try_get(8)?;
+    Ok(Known {
+        id: row.try_get(1)?,
+        state,
+        rings: if of_before {
+            Rings {
+                first_at: fire_at,
+                repeat: None,
+            }
+        } else {
+            rings
+        },
+        ring: if of_before { 0 } else { ring },
+        fire_at,
+        last_fire_at: match state {
+            State::Fired | State::Missed => Some(fire_at),
+            State::Armed | State::Cancelled => last_fire_at,
+        },
+        send_late_within_seconds: row.try_get(9)?,
+    })
+}
+
+/// A reminder to arm.
 #[derive(Debug)]
-pub(crate) struct Write {
+pub(crate) struct Arm {
+    pub(crate) user_id: Uuid,
+    pub(crate) task_id: Uuid,
+    pub(crate) next: Next,
+    pub(crate) priority: Priority,
+    /// When the change was made that arms it.
+    pub(crate) changed_at: Timestamp,
+}
+
+/// Arms them, or says anew how those that are armed go on. When one last rang stays written down.
+pub(crate) async fn arm(tx: &mut PgConnection, arms: &[Arm]) -> Result<(), sqlx::Error> {
+    if arms.is_empty() {
+        return Ok(());
+    }
+    let repeat = |a: &Arm| a.next.rings.repeat;
+    sqlx::query(
+        "insert into reminders.reminders as r (user_id, task_id, id, fire_at, urgency, first_at, ring, nag_every_seconds,
+             nag_times, send_late_within_seconds, armed_at, state, handled_at)
+         select *, 'armed', now()
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::smallint[], $6::timestamptz[], $7::integer[],
+             $8::bigint[], $9::integer[], $10::bigint[], $11::timestamptz[])
+         on conflict (user_id, task_id, id) do update
+             set state = excluded.state, fire_at = excluded.fire_at, urgency = excluded.urgency,
+                 first_at = excluded.first_at, ring = excluded.ring, nag_every_seconds = excluded.nag_every_seconds,
+                 nag_times = excluded.nag_times, send_late_within_seconds = excluded.send_late_within_seconds,
+                 armed_at = excluded.armed_at, handled_at = excluded.handled_at, reason = null,
+                 last_fire_at = case when r.state in ('fired', 'missed') then r.fire_at else r.last_fire_at end",
+    )
+    .bind(arms.iter().map(|a| a.user_id).collect::<Vec<_>>())
+    .bind(arms.iter().map(|a| a.task_id).collect::<Vec<_>>())
+    .bind(arms.iter().map(|a| a.next.id).collect::<Vec<_>>())
+    .bind(arms.iter().map(|a| a.next.fire_at).collect::<Vec<_>>())
+    .bind(arms.iter().map(|a| urgency(a.priority)).collect::<Vec<_>>())
+    .bind(arms.iter().map(|a| a.next.rings.first_at).collect::<Vec<_>>())
+    .bind(arms.iter().map(|a| a.next.ring).collect::<Vec<_>>())
+    .bind(arms.iter().map(|a| repeat(a).map(|r| r.every_seconds)).collect::<Vec<_>>())
+    .bind(arms.iter().map(|a| repeat(a).map(|r| r.times)).collect::<Vec<_>>())
+    .bind(arms.iter().map(|a| a.next.send_late_within_seconds).collect::<Vec<_>>())
+    .bind(arms.iter().map(|a| a.changed_at).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// A reminder that waits to ring and will not.
+#[derive(Debug)]
+pub(crate) struct Cancel {
     pub(crate) user_id: Uuid,
     pub(crate) task_id: Uuid,
     pub(crate) id: Uuid,
-    pub(crate) fire_at: Timestamp,
-    pub(crate) priority: Priority,
-    /// `None` arms it.
-    pub(crate) cancelled: Option<&'static str>,
+    pub(crate) reason: &'static str,
 }
 
-/// Arms and cancels.
-pub(crate) async fn write(tx: &mut PgConnection, writes: &[Write]) -> Result<(), sqlx::Error> {
+/// Cancels them.
+pub(crate) async fn cancel(tx: &mut PgConnection, cancels: &[Cancel]) -> Result<(), sqlx::Error> {
+    if cancels.is_empty() {
+        return Ok(());
+    }
     sqlx::query(
-        "insert into reminders.reminders as r (user_id, task_id, id, fire_at, urgency, reason, state)
-         select *, case when reason is null then 'armed' else 'cancelled' end
-         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::smallint[], $6::text[])
-              as w (user_id, task_id, id, fire_at, urgency, reason)
-         on conflict (user_id, task_id, id) do update
-             set state = excluded.state, fire_at = excluded.fire_at, urgency = excluded.urgency,
-                 reason = excluded.reason, fired_at = null",
+        "update reminders.reminders r set state = 'cancelled', reason = c.reason, handled_at = now()
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[]) as c (user_id, task_id, id, reason)
+         where r.user_id = c.user_id and r.task_id = c.task_id and r.id = c.id",
     )
-    .bind(writes.iter().map(|w| w.user_id).collect::<Vec<_>>())
-    .bind(writes.iter().map(|w| w.task_id).collect::<Vec<_>>())
-    .bind(writes.iter().map(|w| w.id).collect::<Vec<_>>())
-    .bind(writes.iter().map(|w| w.fire_at).collect::<Vec<_>>())
-    .bind(writes.iter().map(|w| urgency(w.priority)).collect::<Vec<_>>())
-    .bind(writes.iter().map(|w| w.cancelled).collect::<Vec<_>>())
+    .bind(cancels.iter().map(|c| c.user_id).collect::<Vec<_>>())
+    .bind(cancels.iter().map(|c| c.task_id).collect::<Vec<_>>())
+    .bind(cancels.iter().map(|c| c.id).collect::<Vec<_>>())
+    .bind(cancels.iter().map(|c| c.reason).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
@@ -128,58 +204,118 @@ fn urgency(priority: Priority) -> i16 {
     }
 }
 
-/// A reminder that was marked as fired.
-#[derive(Debug)]
-pub(crate) struct Fired {
-    pub(crate) user_id: Uuid,
-    pub(crate) id: Uuid,
-    pub(crate) fire_at: Timestamp,
-    pub(crate) fired_at: Timestamp,
-    pub(crate) task: Task,
+/// One reminder's ring, made or missed.
+#[derive(Debug, Clone)]
+pub struct Rung {
+    /// Which reminder.
+    pub id: Uuid,
+    /// The number of the ring: 0 is the first.
+    pub ring: i32,
+    /// Its place among the others, with the time at which it was due.
+    pub place: Place,
+    /// When it was decided about, by the database's clock; never before `fire_at`.
+    pub at: Timestamp,
+    /// It was too late to be made.
+    pub missed: bool,
+    /// The task as it is now.
+    pub task: Task,
 }
 
-/// Marks up to `limit` due reminders as fired and returns them. This is where "fire now" is decided: due is what the
-/// database's clock says, and `now()` is when the transaction began, so never ahead of it. Rows that another replica is
-/// firing, or an event is changing, are passed by.
-pub(crate) async fn fire_due(tx: &mut PgConnection, limit: i64) -> Result<Vec<Fired>, sqlx::Error> {
+/// A place in the order in which reminders ring: by due time, the urgent first, those of one person together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// When they are due.
+    pub fire_at: Timestamp,
+    /// Of those due in one instant the urgent ring first: 0 before 3.
+    pub urgency: i16,
+    /// Whose they are.
+    pub user_id: Uuid,
+}
+
+/// How late any reminder may ring, in seconds, over what it or its person says: "not late at all" allows for the time that
+/// firing takes, and a restart.
+pub const TOLERANCE_SECONDS: i64 = 60;
+
+/// The setting of a person who is gone, as the column's default.
+const SEND_LATE_WITHIN_SECONDS: i64 = 24 * 3600;
+
+/// Decides about up to `limit` due reminders behind `after`, in their order, and returns them. This is where "fire now" is
+/// decided: due is what the database's clock says, and `now()` is when the transaction began, so never ahead of it. Rows
+/// that another replica is firing, or an event is changing, are passed by.
+///
+/// One that repeats is armed for its first time after now by the same statement: what went by meanwhile is not made up.
+pub(crate) async fn ring_due(
+    tx: &mut PgConnection,
+    limit: i64,
+    after: Option<Place>,
+) -> Result<Vec<Rung>, sqlx::Error> {
     let rows = sqlx::query(
         "with due as materialized (
-             select user_id, task_id, id from reminders.reminders
-             where state = 'armed' and fire_at <= now()
-             order by fire_at, urgency limit $1
+             select user_id, task_id, id, urgency, fire_at, ring, nag_every_seconds, nag_times, send_late_within_seconds
+             from reminders.reminders
+             where state = 'armed' and fire_at <= now() and (fire_at, urgency, user_id)
+                 > (coalesce($2, '-infinity'), coalesce($3, 0::smallint), coalesce($4, '00000000-0000-0000-0000-000000000000'))
+             order by fire_at, urgency, user_id limit $1
              for update skip locked
+         ), late as (
+             select *,
+                 case when now() - fire_at <= $5 * interval '1 second' then false
+                     else now() - fire_at > interval '1 second' * ($5 + coalesce(send_late_within_seconds,
+                         (select u.send_late_within_seconds from accounts.users u where u.id = due.user_id), $6))
+                 end as missed,
+                 floor(extract(epoch from now() - fire_at) / nag_every_seconds)::bigint + 1 as step
+             from due
+         ), decided as (
+             select *, coalesce(ring + step <= nag_times, false) as again from late
          )
-         update reminders.reminders r set state = 'fired', fired_at = now()
-         from due join reminders.tasks t using (user_id, task_id)
-         where r.user_id = due.user_id and r.task_id = due.task_id and r.id = due.id
-         returning r.user_id, r.id, r.fire_at, r.fired_at, r.urgency, t.snapshot",
+         update reminders.reminders r set
+             state = case when d.again then 'armed' when d.missed then 'missed' else 'fired' end,
+             fire_at = case when d.again then d.fire_at + d.step * d.nag_every_seconds * interval '1 second'
+                 else d.fire_at end,
+             ring = case when d.again then d.ring + d.step::integer else d.ring end,
+             reason = case when d.missed and not d.again then 'missed' end,
+             fired_at = case when d.missed then r.fired_at else now() end,
+             last_fire_at = d.fire_at, handled_at = now()
+         from decided d join reminders.tasks t using (user_id, task_id)
+         where r.user_id = d.user_id and r.task_id = d.task_id and r.id = d.id
+         returning d.fire_at, d.urgency, d.user_id, d.id, d.ring, r.handled_at, d.missed, t.snapshot",
     )
     .bind(limit)
+    .bind(after.map(|place| place.fire_at))
+    .bind(after.map(|place| place.urgency))
+    .bind(after.map(|place| place.user_id))
+    .bind(TOLERANCE_SECONDS)
+    .bind(SEND_LATE_WITHIN_SECONDS)
     .fetch_all(tx)
     .await?;
-    let mut fired = rows
+    let mut rung = rows
         .into_iter()
         .map(|row| {
-            let Json(task): Json<Task> = row.try_get(5)?;
-            Ok(Fired {
-                user_id: row.try_get(0)?,
-                id: row.try_get(1)?,
-                fire_at: row.try_get(2)?,
-                fired_at: row.try_get(3)?,
+            let Json(task): Json<Task> = row.try_get(7)?;
+            Ok(Rung {
+                place: Place {
+                    fire_at: row.try_get(0)?,
+                    urgency: row.try_get(1)?,
+                    user_id: row.try_get(2)?,
+                },
+                id: row.try_get(3)?,
+                ring: row.try_get(4)?,
+                at: row.try_get(5)?,
+                missed: row.try_get(6)?,
                 task,
             })
         })
         .collect::<Result<Vec<_>, sqlx::Error>>()?;
     // UPDATE … RETURNING promises no order.
-    fired.sort_by_key(|f| (f.fire_at, urgency(f.task.priority)));
-    Ok(fired)
+    rung.sort_by_key(|r| r.place);
+    Ok(rung)
 }
 
 /// When the next armed reminder is due, and how long that is from now by the database's clock, in seconds; negative when
 /// it is overdue.
 pub(crate) async fn next_due(db: impl PgExecutor<'_>) -> Result<Option<(Timestamp, f64)>, sqlx::Error> {
     sqlx::query_as(
-        "select fire_at, extract(epoch from fire_at - clock_timestamp())::float8
+        "select fire_at, extract(epoch from fire_at - now())::float8
          from reminders.reminders where state = 'armed' order by fire_at limit 1",
     )
     .fetch_optional(db)
