@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use schemas::{Actor, Encoded, Event, Head, Reminder, ReminderEvent, ReminderEventKind};
 use service::{Backoff, Component};
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::alarm::Alarm;
@@ -42,13 +42,12 @@ impl Firing {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let mut failures = 0_u32;
-        let mut queue = Queue::default();
         while !shutdown.is_cancelled() {
             self.component.progress();
             let mut armed = pin!(self.alarm.rearm());
             // Before the query: what is armed after it must wake us.
             armed.as_mut().enable();
-            let sleep = match self.fire(&mut queue).await {
+            let sleep = match self.fire(&shutdown).await {
                 Ok(sleep) => {
                     self.component.ready();
                     failures = 0;
@@ -74,8 +73,8 @@ impl Firing {
         Ok(())
     }
 
-    /// Fires one batch. Returns how long there is nothing to do.
-    async fn fire(&self, queue: &mut Queue) -> Result<Duration, sqlx::Error> {
+    /// Fires what is due. Returns how long there is nothing to do.
+    async fn fire(&self, shutdown: &CancellationToken) -> Result<Duration, sqlx::Error> {
         match reminders::next_due(&self.pool).await? {
             None => return Ok(LONGEST_SLEEP),
             Some((fire_at, seconds)) if seconds > 0.0 => {
@@ -87,37 +86,64 @@ impl Firing {
             }
             Some(_) => {}
         }
-        let from_start = queue.from().is_none();
-        let rung = fire(&self.pool, self.batch, queue.from()).await?;
-        for one in &rung {
-            if one.missed {
-                metrics::MISSED.inc();
-            } else {
-                metrics::FIRED.inc();
-                metrics::FIRING_LAG_SECONDS.observe((one.at - one.place.fire_at).as_seconds_f64());
-            }
+        // While one batch is written and committed the next is claimed: PostgreSQL does the two in two sessions. Events
+        // still go into the outbox batch by batch, so what rings first is published first.
+        let mut queue = Queue::default();
+        let mut batch = Batch::claim(&self.pool, self.batch, queue.from()).await?;
+        if batch.rung.is_empty() {
+            return Ok(BESIDE_OTHERS);
         }
-        queue.went(&rung, self.batch);
-        Ok(if rung.is_empty() && from_start {
-            BESIDE_OTHERS
-        } else {
-            Duration::ZERO
-        })
+        while queue.went(&batch.rung, self.batch) && !shutdown.is_cancelled() {
+            self.component.progress();
+            let (next, done) =
+                tokio::join!(Batch::claim(&self.pool, self.batch, queue.from()), batch.commit());
+            count(&done?);
+            batch = next?;
+        }
+        count(&batch.commit().await?);
+        Ok(Duration::ZERO)
     }
 }
 
-/// Rings up to `limit` reminders that are due and lie behind `after`, if any, in one transaction: the marks, and an event
-/// for each. Returns them in their order; they are committed. The only clock is the `now()` of the database.
+/// Rings up to `limit` reminders that are due, in one transaction: the marks, and an event for each. Returns them in their
+/// order; they are committed. The only clock is the `now()` of the database.
 ///
 /// # Errors
 /// When the database does not answer or refuses; then nothing is done.
-pub async fn fire(pool: &PgPool, limit: i64, after: Option<Place>) -> Result<Vec<Rung>, sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    let rung = reminders::ring_due(&mut tx, limit, after).await?;
-    let events = rung.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
-    db::outbox::insert(&mut tx, &events).await?;
-    tx.commit().await?;
-    Ok(rung)
+pub async fn fire(pool: &PgPool, limit: i64) -> Result<Vec<Rung>, sqlx::Error> {
+    Batch::claim(pool, limit, None).await?.commit().await
+}
+
+/// Reminders that are marked, in a transaction that is open.
+struct Batch {
+    tx: Transaction<'static, Postgres>,
+    rung: Vec<Rung>,
+}
+
+impl Batch {
+    async fn claim(pool: &PgPool, limit: i64, from: Option<Place>) -> Result<Self, sqlx::Error> {
+        let mut tx = pool.begin().await?;
+        let rung = reminders::ring_due(&mut tx, limit, from).await?;
+        Ok(Self { tx, rung })
+    }
+
+    async fn commit(mut self) -> Result<Vec<Rung>, sqlx::Error> {
+        let events = self.rung.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        db::outbox::insert(&mut self.tx, &events).await?;
+        self.tx.commit().await?;
+        Ok(self.rung)
+    }
+}
+
+fn count(rung: &[Rung]) {
+    for one in rung {
+        if one.missed {
+            metrics::MISSED.inc();
+        } else {
+            metrics::FIRED.inc();
+            metrics::FIRING_LAG_SECONDS.observe((one.at - one.place.fire_at).as_seconds_f64());
+        }
+    }
 }
 
 /// The event of a reminder that is marked. It cannot fail: the same task went into its ReminderScheduled. If it did,

@@ -1,44 +1,49 @@
-//! Where the next batch begins: at the start of what is due, or behind a person who has so much of it that the others would
-//! wait.
+//! Where the next batch begins: at the start of what is due, behind the batch before, or behind a person who has so much of
+//! it that the others would wait.
 
 use crate::reminders::{Place, Rung};
 
-/// So many of one person's at one instant, and most of a batch, are a crowd.
+/// So many of one person's at one instant, and half of a batch or more, are a crowd.
 const CROWD: usize = 100;
 
-/// Reminders ring in their order. Behind a crowd the others get every second batch.
+/// After so many batches it begins at the start again, whatever is still before it: for what was armed for a time that had
+/// passed, and for crowds.
+const LAP: u32 = 8;
+
+/// Reminders ring in their order. A batch begins where the one before it ended, which spares PostgreSQL the way over what
+/// just rang; and behind the rest of a crowd, which goes on when the others have had their turn.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// The last of the crowds that we know of.
-    crowd: Option<Place>,
-    /// Whether it is the others' turn.
-    others: bool,
+    from: Option<Place>,
+    batches: u32,
 }
 
 impl Queue {
-    /// Behind what the next batch begins; `None` at the start.
+    /// Where the next batch begins; `None` at the start.
     pub(crate) fn from(&self) -> Option<Place> {
-        self.crowd.filter(|_| self.others)
+        self.from
     }
 
-    /// That batch, of at most `limit`, was these.
-    pub(crate) fn went(&mut self, rung: &[Rung], limit: i64) {
-        match crowd(rung, limit) {
-            Some(crowd) => {
-                self.crowd = self.crowd.max(Some(crowd));
-                self.others = !self.others;
-            }
-            None if self.others => self.others = false,
-            None => *self = Self::default(),
+    /// That batch was these. Whether it was full, so that there may be more behind it.
+    pub(crate) fn went(&mut self, rung: &[Rung], limit: i64) -> bool {
+        let full = usize::try_from(limit).is_ok_and(|limit| rung.len() >= limit);
+        self.batches += 1;
+        if !full || self.batches >= LAP {
+            *self = Self::default();
+            return full;
         }
+        self.from = rung.last().map(|last| {
+            let same = rung
+                .iter()
+                .rev()
+                .take_while(|one| one.place == last.place)
+                .count();
+            if same >= CROWD && same * 2 >= rung.len() {
+                last.place.behind()
+            } else {
+                last.place
+            }
+        });
+        full
     }
-}
-
-/// The place of most of them, if they are a full batch and that is a crowd.
-fn crowd(rung: &[Rung], limit: i64) -> Option<Place> {
-    let full = usize::try_from(limit).is_ok_and(|limit| rung.len() >= limit);
-    let most = rung
-        .chunk_by(|a, b| a.place == b.place)
-        .max_by_key(|same| same.len())?;
-    (full && most.len() >= CROWD && most.len() * 2 > rung.len()).then(|| most.first().map(|one| one.place))?
 }
