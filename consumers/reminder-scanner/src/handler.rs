@@ -1,10 +1,10 @@
 //! Task events arm, re-arm and cancel reminders.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kafka::{HandleError, Handler};
-use schemas::{Encoded, Event, Head, Reminder, ReminderEvent, ReminderEventKind, TaskEvent, Timestamp};
+use schemas::{Encoded, Event, Head, Reminder, ReminderEvent, ReminderEventKind, Task, TaskEvent, Timestamp};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -63,23 +63,27 @@ impl Arming {
     async fn apply(&mut self, tx: &mut PgConnection, events: Vec<TaskEvent>) -> Result<(), HandleError> {
         let user_ids: Vec<Uuid> = events.iter().map(|event| event.user_id).collect();
         let tasks: Vec<_> = events.iter().map(|event| &event.task).collect();
-        let newer: HashSet<Uuid> = reminders::keep_newest(tx, &user_ids, &tasks)
-            .await?
-            .into_iter()
-            .collect();
+        let newer = reminders::keep_newest(tx, &user_ids, &tasks).await?;
         let events: Vec<&TaskEvent> = events
             .iter()
-            .filter(|event| newer.contains(&event.task.id))
+            .filter(|event| newer.contains_key(&event.task.id))
             .collect();
-        let user_ids: Vec<Uuid> = events.iter().map(|event| event.user_id).collect();
-        let tasks: Vec<_> = events.iter().map(|event| &event.task).collect();
-        let known = reminders::lock(tx, &user_ids, &tasks).await?;
+        // Of a task that is new there is nothing to look up.
+        let (user_ids, tasks): (Vec<Uuid>, Vec<&Task>) = events
+            .iter()
+            .filter(|event| newer.get(&event.task.id) == Some(&true))
+            .map(|event| (event.user_id, &event.task))
+            .unzip();
+        let mut known = HashMap::new();
+        if !tasks.is_empty() {
+            known = reminders::lock(tx, &user_ids, &tasks).await?;
+        }
         if !known.is_empty() {
             reminders::rank(tx, &user_ids, &tasks).await?;
         }
 
         let (mut arms, mut cancels) = (Vec::new(), Vec::new());
-        let mut news: Vec<Encoded> = Vec::new();
+        let mut said = Vec::new();
         let mut scheduled = 0;
         for event in events {
             let task = &event.task;
@@ -89,11 +93,7 @@ impl Arming {
             for change in changes {
                 if let Some((kind, reminder)) = told(&change) {
                     let head = Head::new(event.user_id, event.actor, event.occurred_at);
-                    let said = Event::from(ReminderEvent::new(kind, head, reminder, task.clone()));
-                    news.push(
-                        said.encode("reminder-scanner")
-                            .map_err(|error| HandleError::Invalid(error.to_string()))?,
-                    );
+                    said.push(ReminderEvent::new(kind, head, reminder, task.clone()));
                 }
                 match change {
                     Change::Cancel { id, reason, .. } => cancels.push(Cancel {
@@ -119,13 +119,28 @@ impl Arming {
                 }
             }
         }
+        // While PostgreSQL writes the rows.
+        let encoding = tokio::task::spawn_blocking(move || encode(said));
         reminders::arm(tx, &arms).await?;
         reminders::cancel(tx, &cancels).await?;
+        let news = encoding
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         db::outbox::insert(tx, &news).await?;
         metrics::CANCELLED.inc_by(cancels.len() as u64);
         metrics::SCHEDULED.inc_by(scheduled);
         Ok(())
     }
+}
+
+fn encode(said: Vec<ReminderEvent>) -> Result<Vec<Encoded>, HandleError> {
+    said.into_iter()
+        .map(|event| {
+            Event::from(event)
+                .encode("reminder-scanner")
+                .map_err(|error| HandleError::Invalid(error.to_string()))
+        })
+        .collect()
 }
 
 /// What others hear of a change: nothing when the next ring stays where it was.

@@ -11,27 +11,29 @@ use uuid::Uuid;
 use crate::plan::{Known, Next, State};
 use crate::rings::{Repeat, Rings};
 
-/// Keeps the newest version of each task. Returns which of `tasks` were newer than what was kept; the others are old news.
-/// Each task comes at most once in `tasks`.
+/// Keeps the newest version of each task. Returns which of `tasks` were newer than what was kept, and whether there was any;
+/// the others are old news. Each task comes at most once in `tasks`.
 pub(crate) async fn keep_newest(
     tx: &mut PgConnection,
     user_ids: &[Uuid],
     tasks: &[&Task],
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar(
+) -> Result<HashMap<Uuid, bool>, sqlx::Error> {
+    // A row that this statement inserted has no xmax; one that it updated was locked by it first.
+    let newer: Vec<(Uuid, bool)> = sqlx::query_as(
         "insert into reminders.tasks as kept (user_id, task_id, version, snapshot)
          select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::jsonb[])
          on conflict (user_id, task_id) do update
              set version = excluded.version, snapshot = excluded.snapshot
              where kept.version < excluded.version
-         returning task_id",
+         returning task_id, xmax <> 0",
     )
     .bind(user_ids)
     .bind(tasks.iter().map(|task| task.id).collect::<Vec<_>>())
     .bind(tasks.iter().map(|task| task.version).collect::<Vec<_>>())
     .bind(tasks.iter().map(|task| Json(*task)).collect::<Vec<_>>())
     .fetch_all(tx)
-    .await
+    .await?;
+    Ok(newer.into_iter().collect())
 }
 
 /// The reminders of these tasks, by task, locked against being fired meanwhile.

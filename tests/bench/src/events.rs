@@ -143,6 +143,12 @@ pub fn task_to_ring(n: u64, at: Timestamp) -> (Uuid, Task) {
     (user(n), task)
 }
 
+/// The creation of such a task.
+pub fn created_to_ring(n: u64, at: Timestamp) -> anyhow::Result<Encoded> {
+    let (user, task) = task_to_ring(n, at);
+    encode(TaskEvent::new(TaskEventKind::Created, user, Actor::User, task).into())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -4,6 +4,7 @@
 
 mod api;
 mod args;
+mod arming;
 mod audit;
 mod events;
 mod find;

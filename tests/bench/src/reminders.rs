@@ -1,6 +1,7 @@
 //! How late reminders fire while many others are armed, by the database's clock.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -16,16 +17,22 @@ use crate::load;
 use crate::process::Service;
 use crate::stats::{Latencies, Runs, Summary};
 use crate::table::{Row, Target, Unit};
-use crate::{events, machine, say};
+use crate::{arming, events, machine, say};
 
-/// Reminders that are armed and not due for long.
-const ARMED: u64 = 100_000;
+/// Reminders that are armed and not due for long: stage by stage more of them, in one database.
+const ARMED: [u64; 3] = [10_000, 100_000, 1_000_000];
 /// Reminders that fall due in each second.
 const DUE_A_SECOND: u64 = 1_000;
 /// For so many seconds.
-const SECONDS: u64 = 25;
+const SECONDS: u64 = 20;
+/// Reminders that fall due within a single second.
+const BURST: u64 = 100_000;
 /// Between the last reminder's arming and the first one's time: the scanner starts meanwhile.
-const LEAD: Duration = Duration::from_secs(15);
+const LEAD: Duration = Duration::from_secs(12);
+/// Reminders that are armed in a second, at least, when they are to be due.
+const ARMED_A_SECOND: u64 = 3_000;
+/// How long the scanner is watched when nothing is due.
+const IDLE: Duration = Duration::from_secs(10);
 /// How many are armed by one statement.
 const BATCH: usize = 2000;
 /// How long after the last reminder's time all must have fired.
@@ -42,34 +49,99 @@ enum Spread {
 
 /// Measures it.
 pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
-    let (armed, seconds) = if quick {
-        (ARMED / 10, SECONDS / 5)
-    } else {
-        (ARMED, SECONDS)
+    let part = if quick { 10 } else { 1 };
+    let stage = Stage {
+        database: Database::create().await,
+        topics: Topics::create().await,
     };
     let mut rows = Vec::new();
-    for (spread, what) in [
-        (Spread::Even, "spread over each second"),
-        (Spread::AtOnce, "all at one instant of each second"),
-    ] {
-        let fired = fire(armed, seconds, spread).await?;
-        say(&format!("reminders, {what}: {fired:?}"));
-        let row = |percentile: &str, of: fn(&Summary) -> f64| {
-            Row::new(
-                format!("reminder lateness {percentile}, 1 k/s {what}"),
-                Unit::Milliseconds,
-                Runs::of([of(&fired.announced)]),
-            )
-            .details(
-                json!({"armed": armed, "due": fired.announced.count, "until_decided": fired.decided,
-                            "until_event_written": fired.announced,
-                            "scanner_cpu_us_per_reminder": fired.cpu_us}),
-            )
-        };
-        rows.push(row("p50", |summary| summary.p50_ms));
-        rows.push(row("p99", |summary| summary.p99_ms).target(Target::Below(150.0)));
+    let mut p99 = Vec::new();
+    let mut armed = 0;
+    for level in ARMED.map(|level| level / part) {
+        stage.arm_far(armed..level).await?;
+        armed = level;
+        let fired = stage
+            .fire(DUE_A_SECOND, (SECONDS / part).max(4), Spread::Even)
+            .await?;
+        say(&format!("reminders, {level} armed: {fired:?}"));
+        p99.push(fired.announced.p99_ms);
+        rows.extend(lateness(
+            &format!("1 k/s, {} k armed", level / 1000),
+            level,
+            &fired,
+            [10.0, 50.0],
+        ));
+        if level * part == 100_000 {
+            let fired = stage
+                .fire(DUE_A_SECOND, (SECONDS / part).max(4), Spread::AtOnce)
+                .await?;
+            say(&format!("reminders, {level} armed, at once: {fired:?}"));
+            let [p50, tail] = lateness("1 k at one instant of each second", level, &fired, [10.0, 150.0]);
+            rows.extend([p50.without_target(), tail]);
+        }
     }
+    if let [few, .., many] = p99[..] {
+        rows.push(
+            Row::new(
+                "reminder lateness p99 with all armed, beside few",
+                Unit::Milliseconds,
+                Runs::of([many]),
+            )
+            .bare(Runs::of([few]))
+            .target(Target::RatioAtMost(2.0)),
+        );
+    }
+    let fired = stage.fire(BURST / part, 1, Spread::Even).await?;
+    say(&format!("reminders, {} in one second: {fired:?}", BURST / part));
+    // From the beginning of that second.
+    let within_ms = fired.last_ms;
+    rows.push(
+        Row::new(
+            format!("{} k reminders due in one second, all fired after", BURST / part / 1000),
+            Unit::Milliseconds,
+            Runs::of([within_ms]),
+        )
+        .target(Target::AtMost(5000.0))
+        .details(json!({"a_second": BURST as f64 / part as f64 / within_ms * 1e3, "until_event_written": fired.announced,
+                        "scanner_cpu_us_per_reminder": fired.cpu_us, "postgres_cpu_us_per_reminder": fired.sessions_cpu_us})),
+    );
+    let idle_ms = stage.idle().await?;
+    rows.push(
+        Row::new(
+            format!(
+                "reminder-scanner, {} k armed and none due, CPU in 10 s",
+                armed / 1000
+            ),
+            Unit::Milliseconds,
+            Runs::of([idle_ms]),
+        )
+        .target(Target::AtMost(100.0)),
+    );
+    load::discard(stage.database).await?;
+    rows.extend(arming::run(quick).await?);
     Ok(rows)
+}
+
+/// The rows of p50 and p99, to be below so many milliseconds.
+fn lateness(what: &str, armed: u64, fired: &Fired, [p50, p99]: [f64; 2]) -> [Row; 2] {
+    let row = |percentile: &str, value: f64, limit: f64| {
+        Row::new(
+            format!("reminder lateness {percentile}, {what}"),
+            Unit::Milliseconds,
+            Runs::of([value]),
+        )
+        .target(Target::Below(limit))
+        .details(
+            json!({"armed": armed, "due": fired.announced.count, "until_decided": fired.decided,
+                        "until_event_written": fired.announced,
+                        "scanner_cpu_us_per_reminder": fired.cpu_us,
+                        "postgres_cpu_us_per_reminder": fired.sessions_cpu_us}),
+        )
+    };
+    [
+        row("p50", fired.announced.p50_ms, p50),
+        row("p99", fired.announced.p99_ms, p99),
+    ]
 }
 
 /// How late they were.
@@ -79,51 +151,102 @@ struct Fired {
     decided: Summary,
     /// Until its event was in the outbox: `created_at`, later than the above by what firing a batch takes.
     announced: Summary,
+    /// From the time of the first to the last event.
+    last_ms: f64,
     cpu_us: f64,
+    sessions_cpu_us: f64,
 }
 
-async fn fire(armed: u64, seconds: u64, spread: Spread) -> anyhow::Result<Fired> {
-    let (database, topics) = (Database::create().await, Topics::create().await);
-    let now = clock(&database).await?;
-    let far = (0..armed).map(|n| {
-        (
-            n,
-            now + TimeDelta::days(30) + TimeDelta::seconds(n.try_into().unwrap_or(0)),
+/// A database with armed reminders.
+struct Stage {
+    database: Database,
+    topics: Topics,
+}
+
+impl Stage {
+    /// Arms as many that are due in a month or later. Their tasks are short, and made by the database: nobody reads them.
+    async fn arm_far(&self, numbers: Range<u64>) -> anyhow::Result<()> {
+        let (user, task) = events::task_to_ring(0, clock(&self.database).await? + TimeDelta::days(30));
+        sqlx::query(
+            "with far as materialized (
+                 select gen_random_uuid() as user_id, gen_random_uuid() as task_id, n from generate_series($1, $2) n
+             ), tasks as (
+                 insert into reminders.tasks (user_id, task_id, version, snapshot)
+                 select user_id, task_id, 1, $3 || jsonb_build_object('id', task_id) from far
+             )
+             insert into reminders.reminders (user_id, task_id, id, fire_at, first_at, state, urgency)
+             select user_id, task_id, $4, now() + interval '30 days' + n * interval '1 s', now(), 'armed', n % 4 from far",
         )
-    });
-    arm(&database, far).await?;
-
-    let first = clock(&database).await? + LEAD;
-    let due = (0..seconds * DUE_A_SECOND).map(|n| {
-        let after = match spread {
-            Spread::Even => Duration::from_secs(n) / u32::try_from(DUE_A_SECOND).unwrap_or(u32::MAX),
-            Spread::AtOnce => Duration::from_secs(n / DUE_A_SECOND),
-        };
-        (armed + n, first + after)
-    });
-    let due = arm(&database, due).await?;
-    sqlx::query("vacuum (analyze) reminders.reminders, reminders.tasks")
-        .execute(database.admin())
+        .bind(i64::try_from(numbers.start)?)
+        .bind(i64::try_from(numbers.end)? - 1)
+        .bind(Json(&task))
+        .bind(user)
+        .execute(self.database.admin())
         .await?;
-    machine::settle().await?;
+        Ok(())
+    }
 
-    let mut scanner = Service::start("reminder-scanner", &database, &topics)?;
-    scanner.ready().await?;
-    let left = first - clock(&database).await?;
-    ensure!(
-        left > TimeDelta::seconds(2),
-        "arming took so long that the first reminders are due already: {left}"
-    );
-    tokio::time::sleep(left.to_std()? / 2).await;
-    let cpu = scanner.cpu()?;
-    tokio::time::sleep(left.to_std()? / 2 + Duration::from_secs(seconds)).await;
-    all_fired(&database, due.len()).await?;
-    let cpu = scanner.cpu()? - cpu;
-    drop(scanner);
+    /// Arms so many for each of so many seconds, and lets a scanner fire them.
+    async fn fire(&self, a_second: u64, seconds: u64, spread: Spread) -> anyhow::Result<Fired> {
+        let Self { database, topics } = self;
+        let count = a_second * seconds;
+        let before: i64 = sqlx::query_scalar("select coalesce(max(seq), 0) from outbox.events")
+            .fetch_one(database.admin())
+            .await?;
+        let first = clock(database).await? + LEAD + Duration::from_secs(count / ARMED_A_SECOND);
+        let due = (0..count).map(|n| {
+            let after = match spread {
+                Spread::Even => Duration::from_secs(n) / u32::try_from(a_second).unwrap_or(u32::MAX),
+                Spread::AtOnce => Duration::from_secs(n / a_second),
+            };
+            (n, first + after)
+        });
+        let due = arm(database, due).await?;
+        sqlx::query("vacuum (analyze) reminders.reminders, reminders.tasks")
+            .execute(database.admin())
+            .await?;
+        machine::settle().await?;
 
-    let fired = judge(&database, &due, cpu).await?;
-    load::discard(database).await?;
-    Ok(fired)
+        let mut scanner = Service::start("reminder-scanner", database, topics)?;
+        scanner.ready().await?;
+        let left = first - clock(database).await?;
+        ensure!(
+            left > TimeDelta::seconds(2),
+            "arming took so long that the first reminders are due already: {left}"
+        );
+        tokio::time::sleep(left.to_std()? - Duration::from_secs(1)).await;
+        let (cpu, sessions) = (scanner.cpu()?, scanner.sessions_cpu(database).await?);
+        tokio::time::sleep(Duration::from_secs(seconds + 1)).await;
+        all_fired(database, before, due.len()).await?;
+        let (cpu, sessions) = (
+            scanner.cpu()? - cpu,
+            used(&sessions, &scanner.sessions_cpu(database).await?),
+        );
+        scanner.stop().await?;
+        judge(database, before, first, &due, [cpu, sessions]).await
+    }
+
+    /// What a scanner takes in ten seconds when nothing is due, with its sessions, in milliseconds.
+    async fn idle(&self) -> anyhow::Result<f64> {
+        machine::settle().await?;
+        let mut scanner = Service::start("reminder-scanner", &self.database, &self.topics)?;
+        scanner.ready().await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let (cpu, sessions) = (scanner.cpu()?, scanner.sessions_cpu(&self.database).await?);
+        tokio::time::sleep(IDLE).await;
+        let sessions = used(&sessions, &scanner.sessions_cpu(&self.database).await?);
+        let cpu = scanner.cpu()? - cpu;
+        say(&format!("reminders: idle: {cpu:?} and {sessions:?} in Postgres"));
+        scanner.stop().await?;
+        Ok((cpu + sessions).as_secs_f64() * 1e3)
+    }
+}
+
+/// What the sessions used since.
+fn used(before: &HashMap<u32, Duration>, now: &HashMap<u32, Duration>) -> Duration {
+    now.iter()
+        .map(|(process, cpu)| cpu.saturating_sub(before.get(process).copied().unwrap_or_default()))
+        .sum()
 }
 
 async fn clock(database: &Database) -> anyhow::Result<Timestamp> {
@@ -176,10 +299,11 @@ async fn arm(
     Ok(times)
 }
 
-async fn all_fired(database: &Database, count: usize) -> anyhow::Result<()> {
+async fn all_fired(database: &Database, before: i64, count: usize) -> anyhow::Result<()> {
     let started = Instant::now();
     loop {
-        let fired: i64 = sqlx::query_scalar("select count(*) from reminders.reminders where state = 'fired'")
+        let fired: i64 = sqlx::query_scalar("select count(*) from outbox.events where seq > $1")
+            .bind(before)
             .fetch_one(database.admin())
             .await?;
         if usize::try_from(fired)? >= count {
@@ -194,11 +318,19 @@ async fn all_fired(database: &Database, count: usize) -> anyhow::Result<()> {
 }
 
 /// Reads the events in the outbox: each reminder that was due has exactly one, and none is early.
-async fn judge(database: &Database, due: &HashMap<Uuid, Timestamp>, cpu: Duration) -> anyhow::Result<Fired> {
+async fn judge(
+    database: &Database,
+    before: i64,
+    first: Timestamp,
+    due: &HashMap<Uuid, Timestamp>,
+    cpu: [Duration; 2],
+) -> anyhow::Result<Fired> {
+    let [service, sessions] = cpu;
     let rows: Vec<(Uuid, String, Vec<u8>, DateTime<Utc>)> = sqlx::query_as(
         "select fingerprint, topic, body, created_at from outbox.events
-         where event_type = 'com.carillon.reminder.fired.v1'",
+         where event_type = 'com.carillon.reminder.fired.v1' and seq > $1",
     )
+    .bind(before)
     .fetch_all(database.admin())
     .await?;
     ensure!(
@@ -213,6 +345,7 @@ async fn judge(database: &Database, due: &HashMap<Uuid, Timestamp>, cpu: Duratio
     }
     let (mut decided, mut announced) = (Latencies::new()?, Latencies::new()?);
     let mut missing = due.clone();
+    let mut last = first;
     for (fingerprint, topic, body, created_at) in rows {
         let reader = readers.get(&fingerprint).context("an unknown schema")?;
         let event: Result<Event, DecodeError> = schemas::decode(&topic, reader, &body);
@@ -227,6 +360,7 @@ async fn judge(database: &Database, due: &HashMap<Uuid, Timestamp>, cpu: Duratio
             event.reminder.fire_at == fire_at,
             "a reminder fired for another time"
         );
+        last = last.max(created_at);
         // A negative difference is a reminder that fired early.
         decided.record((fired_at - fire_at).to_std().context("a reminder fired early")?);
         announced.record(
@@ -238,6 +372,8 @@ async fn judge(database: &Database, due: &HashMap<Uuid, Timestamp>, cpu: Duratio
     Ok(Fired {
         decided: decided.summary(),
         announced: announced.summary(),
-        cpu_us: cpu.as_secs_f64() * 1e6 / due.len() as f64,
+        last_ms: (last - first).as_seconds_f64() * 1e3,
+        cpu_us: service.as_secs_f64() * 1e6 / due.len() as f64,
+        sessions_cpu_us: sessions.as_secs_f64() * 1e6 / due.len() as f64,
     })
 }

@@ -86,6 +86,12 @@ impl Row {
         self
     }
 
+    /// Without a target, after all.
+    pub fn without_target(mut self) -> Self {
+        self.target = None;
+        self
+    }
+
     /// With what else was seen.
     pub fn details(mut self, details: Value) -> Self {
         self.details = details;
