@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use schemas::{Event, NotificationEventKind, Reminder, ReminderEvent, ReminderEventKind, Task};
 use serde_json::json;
 use support::{Database, Topics, eventually, samples};
@@ -106,6 +107,50 @@ async fn a_reminder_that_fired_becomes_one_mail_and_one_event_however_often_it_c
     assert_eq!((row.state.as_str(), row.attempts), ("sent", 1));
     assert_eq!(row.message_id, notification.message_id);
     assert_eq!(row.finished_at, notification.sent_at);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_ring_of_a_nag_becomes_a_mail_and_none_of_them_two() {
+    let (database, topics, catcher) = (
+        Database::create().await,
+        Topics::create().await,
+        Catcher::start().await,
+    );
+    let user = database.user("ada@example.com").await;
+    let first = fired(user, samples::task());
+    let rings: Vec<ReminderEvent> = (0..3)
+        .map(|ring| {
+            let mut event = first.clone();
+            event.event_id = Uuid::now_v7();
+            event.reminder.ring = ring;
+            event.reminder.fire_at -= TimeDelta::minutes(10) * (2 - ring);
+            event
+        })
+        .collect();
+    // Each ring, then each once more under another event.
+    let events: Vec<Event> = rings
+        .iter()
+        .cloned()
+        .chain(rings.iter().map(|ring| ReminderEvent {
+            event_id: Uuid::now_v7(),
+            ..ring.clone()
+        }))
+        .map(Event::from)
+        .collect();
+    topics.publish(&events).await;
+    topics.publish(&events).await;
+    let service = Running::start(config(&database, &topics, catcher.port, &[]));
+    eventually("all is committed", async || {
+        (topics.lag("email-sender", "task-reminders").await == 0).then_some(())
+    })
+    .await;
+    eventually("all are sent", async || {
+        (count(&database, "sent").await == 3).then_some(())
+    })
+    .await;
+    assert_eq!(count(&database, "pending").await, 0);
+    assert_eq!(catcher.count().await, 3);
+    service.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
