@@ -122,7 +122,7 @@ impl Consumer {
             group,
             prefix: config.topic_prefix.clone(),
             client: Arc::new(client),
-            dead_letters: Arc::new(DeadLetters::new(config, group)?),
+            dead_letters: Arc::new(DeadLetters::new(config, group)),
             batch,
             component,
             held: VecDeque::new(),

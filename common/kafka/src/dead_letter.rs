@@ -2,6 +2,7 @@
 //! came from in headers of the names that Kafka Connect uses (KIP-298).
 
 use rdkafka::error::KafkaError;
+use tokio::sync::OnceCell;
 
 use crate::producer::to_headers;
 use crate::{KafkaConfig, Producer, Record, metrics};
@@ -31,26 +32,35 @@ pub struct Rejection {
 }
 
 pub(crate) struct DeadLetters {
-    producer: Producer,
-    prefix: String,
+    config: KafkaConfig,
     group: &'static str,
+    /// Made with the first dead letter, which most processes never see: rust-rdkafka's thread that polls a producer spins
+    /// for the last part of a millisecond of each 100 ms (`BaseProducer::poll` waits in whole ones), and that was most of
+    /// what a consumer took that had nothing to do.
+    producer: OnceCell<Producer>,
 }
 
 impl DeadLetters {
-    pub(crate) fn new(config: &KafkaConfig, group: &'static str) -> Result<Self, KafkaError> {
-        let producer = Producer::new(config, &format!("{group}-dead-letters"))?;
-        Ok(Self {
-            producer,
-            prefix: config.topic_prefix.clone(),
+    pub(crate) fn new(config: &KafkaConfig, group: &'static str) -> Self {
+        Self {
+            config: config.clone(),
             group,
-        })
+            producer: OnceCell::new(),
+        }
+    }
+
+    async fn producer(&self) -> Result<&Producer, KafkaError> {
+        let client_id = format!("{}-dead-letters", self.group);
+        self.producer
+            .get_or_try_init(|| async { Producer::new(&self.config, &client_id) })
+            .await
     }
 
     /// Writes the record to its dead-letter topic and waits for the acknowledgement.
     pub(crate) async fn write(&self, record: &Record, rejection: &Rejection) -> Result<(), KafkaError> {
         let topic = format!(
             "{}{}",
-            self.prefix,
+            self.config.topic_prefix,
             schemas::topics::dead_letter(&record.topic, self.group)
         );
         let partition = record.partition.to_string();
@@ -76,7 +86,8 @@ impl DeadLetters {
             ),
         );
         let delivery = self
-            .producer
+            .producer()
+            .await?
             .enqueue(&topic, record.key.as_deref(), record.value.as_deref(), headers)
             .await?;
         match delivery.await {
