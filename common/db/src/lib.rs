@@ -4,6 +4,7 @@ mod error;
 pub mod inbox;
 pub mod outbox;
 mod pool;
+pub mod reminders;
 pub mod series;
 pub mod sweep;
 pub mod tasks;

@@ -5,7 +5,7 @@
 
 use chrono::NaiveDate;
 use schedule::{Due, Offset, Rule, RuleError, Tz, ZoneError};
-use schemas::{Priority, Task, TaskReminder, Timestamp};
+use schemas::{Nag, Priority, Task, TaskReminder, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
@@ -48,7 +48,7 @@ pub struct Series {
 }
 
 /// What the instances of a series have in common when they are made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// See [`Task::title`].
     pub title: String,
@@ -62,8 +62,120 @@ pub struct Content {
     /// Whether an instance is due on the day of its occurrence, which is the start of that day then.
     #[serde(default)]
     pub whole_day: bool,
-    /// How far from its due time each reminder of an instance rings, such as `-PT10M`.
-    pub reminders: Vec<String>,
+    /// Whether the time of an instance follows the person, as a whole day always does; see [`Task::floating`].
+    #[serde(default)]
+    pub floating: bool,
+    /// See [`Task::whole_day_minute`].
+    #[serde(default = "whole_day_minute")]
+    pub whole_day_minute: i32,
+    /// When an instance reminds.
+    pub reminders: Vec<InstanceReminder>,
+}
+
+fn whole_day_minute() -> i32 {
+    schemas::WHOLE_DAY_MINUTE
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self {
+            title: String::new(),
+            description: None,
+            priority: Priority::default(),
+            tags: Vec::new(),
+            whole_day: false,
+            floating: false,
+            whole_day_minute: whole_day_minute(),
+            reminders: Vec::new(),
+        }
+    }
+}
+
+/// A reminder of instances to come: what a [`TaskReminder`] says that does not belong to one task alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredReminder", into = "StoredReminder")]
+pub struct InstanceReminder {
+    /// How far from the due time it rings, such as `-PT10M`.
+    pub offset: String,
+    /// See [`TaskReminder::nag`].
+    pub nag: Option<Nag>,
+    /// See [`TaskReminder::send_late_within`].
+    pub send_late_within: Option<String>,
+}
+
+/// As it is stored. One that is nothing but its offset is that text, which versions of before wrote and can read.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredReminder {
+    Offset(String),
+    Full {
+        offset: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nag: Option<Nag>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        send_late_within: Option<String>,
+    },
+}
+
+impl From<StoredReminder> for InstanceReminder {
+    fn from(stored: StoredReminder) -> Self {
+        match stored {
+            StoredReminder::Offset(offset) => Self::new(offset),
+            StoredReminder::Full {
+                offset,
+                nag,
+                send_late_within,
+            } => Self {
+                offset,
+                nag,
+                send_late_within,
+            },
+        }
+    }
+}
+
+impl From<InstanceReminder> for StoredReminder {
+    fn from(reminder: InstanceReminder) -> Self {
+        match reminder {
+            InstanceReminder {
+                offset,
+                nag: None,
+                send_late_within: None,
+            } => Self::Offset(offset),
+            InstanceReminder {
+                offset,
+                nag,
+                send_late_within,
+            } => Self::Full {
+                offset,
+                nag,
+                send_late_within,
+            },
+        }
+    }
+}
+
+impl InstanceReminder {
+    /// One that rings once, so far from the due time.
+    #[must_use]
+    pub fn new(offset: String) -> Self {
+        Self {
+            offset,
+            nag: None,
+            send_late_within: None,
+        }
+    }
+}
+
+/// The reminder of one instance, with an id of its own.
+impl From<InstanceReminder> for TaskReminder {
+    fn from(reminder: InstanceReminder) -> Self {
+        Self {
+            nag: reminder.nag,
+            send_late_within: reminder.send_late_within,
+            ..Self::relative(reminder.offset)
+        }
+    }
 }
 
 impl Series {
@@ -146,9 +258,9 @@ impl Series {
             due_at,
             due_on,
             timezone: self.timezone.clone(),
-            floating: false,
-            whole_day_minute: schemas::WHOLE_DAY_MINUTE,
-            reminders: reminders.map(TaskReminder::relative).collect(),
+            floating: content.floating && !content.whole_day,
+            whole_day_minute: content.whole_day_minute,
+            reminders: reminders.map(TaskReminder::from).collect(),
             depends_on: Vec::new(),
             series_id: Some(self.id),
             occurrence: Some(occurrence),
@@ -201,8 +313,16 @@ impl Content {
             priority: task.priority,
             tags: task.tags.clone(),
             whole_day: task.due_on.is_some(),
+            floating: task.floating,
+            whole_day_minute: task.whole_day_minute,
             reminders: reminders
-                .filter_map(|reminder| reminder.offset.clone().or_else(|| offset(reminder.at?)))
+                .filter_map(|reminder| {
+                    Some(InstanceReminder {
+                        offset: reminder.offset.clone().or_else(|| offset(reminder.at?))?,
+                        nag: reminder.nag.clone(),
+                        send_late_within: reminder.send_late_within.clone(),
+                    })
+                })
                 .collect(),
         }
     }
@@ -333,6 +453,37 @@ pub async fn lock(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<Opti
     }
 }
 
+/// A series of the person that follows them and is not in that zone yet, or counts from another minute of whole days; locked
+/// until the transaction ends. Ended ones stay where they are, and those without a content follow nobody: they are of
+/// versions that knew no time but a zone's.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn lock_following(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    timezone: &str,
+    whole_day_minute: i32,
+) -> Result<Option<Series>, sqlx::Error> {
+    let row = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.series
+          where user_id = $1 and ended_at is null
+            and ((content ->> 'whole_day')::boolean or (content ->> 'floating')::boolean)
+            and (timezone <> $2 or coalesce((content ->> 'whole_day_minute')::integer, 540) <> $3)
+          order by id limit 1 for update"
+    ))
+    .bind(user_id)
+    .bind(timezone)
+    .bind(whole_day_minute)
+    .fetch_optional(&mut *tx)
+    .await?;
+    row.as_ref()
+        .map(|row| from_row(row).map(|(series, _)| series))
+        .transpose()
+}
+
 /// Locks the series of the person's task, if it has one: what is done before a task is locked that may leave it.
 ///
 /// # Errors
@@ -434,6 +585,30 @@ pub async fn latest_occurrence(
     .bind(id)
     .bind(except)
     .fetch_one(tx)
+    .await
+}
+
+/// Which of those occurrences, each of a series of the person, have an instance, open or not.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn occurrences_among(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    occurrences: &[(Uuid, Timestamp)],
+) -> Result<Vec<(Uuid, Timestamp)>, sqlx::Error> {
+    if occurrences.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (series, at): (Vec<Uuid>, Vec<Timestamp>) = occurrences.iter().copied().unzip();
+    sqlx::query_as(
+        "select series_id, occurrence from tasks.tasks
+         where user_id = $1 and (series_id, occurrence) in (select * from unnest($2::uuid[], $3::timestamptz[]))",
+    )
+    .bind(user_id)
+    .bind(series)
+    .bind(at)
+    .fetch_all(tx)
     .await
 }
 

@@ -153,6 +153,27 @@ pub async fn get(db: impl PgExecutor<'_>, user_id: Uuid, id: Uuid) -> Result<Opt
     row.as_ref().map(from_row).transpose()
 }
 
+/// The person's tasks of those ids that are not deleted.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn get_many(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    ids: &[Uuid],
+) -> Result<Vec<Task>, sqlx::Error> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.tasks where user_id = $1 and id = any($2) and deleted_at is null"
+    ))
+    .bind(user_id)
+    .bind(ids)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(from_row).collect()
+}
+
 /// The person's task of that id, deleted or not, locked until the transaction ends: what follows in it sees the newest
 /// version, and versions are given in the order of commits.
 ///
@@ -283,6 +304,59 @@ pub async fn lock_some(tx: &mut PgConnection, user_id: Uuid, limit: i64) -> Resu
     .fetch_all(tx)
     .await?;
     rows.iter().map(from_row).collect()
+}
+
+/// Open tasks of the person that follow them and are not in that zone yet, or count from another minute of whole days; the
+/// first `limit`, locked like one, in the order of their ids.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn lock_following(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    timezone: &str,
+    whole_day_minute: i32,
+    limit: i64,
+) -> Result<Vec<Task>, sqlx::Error> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.tasks
+          where user_id = $1 and completed_at is null and deleted_at is null and (due_on is not null or floating)
+            and (timezone <> $2 or whole_day_minute <> $3)
+          order by id limit $4 for update"
+    ))
+    .bind(user_id)
+    .bind(timezone)
+    .bind(whole_day_minute)
+    .bind(limit)
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The person's task that has a reminder of that id, unless it is deleted. It looks through all of them: for reminders that
+/// the scanner knows, [`crate::reminders`] is faster.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn with_reminder(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    reminder_id: Uuid,
+) -> Result<Option<Task>, sqlx::Error> {
+    let row = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.tasks
+          where user_id = $1 and reminders @> jsonb_build_array(jsonb_build_object('id', $2::text)) and deleted_at is null
+          limit 1"
+    ))
+    .bind(user_id)
+    .bind(reminder_id.to_string())
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(from_row).transpose()
 }
 
 /// The person's tasks behind that id, deleted ones included, oldest first.

@@ -27,7 +27,7 @@ pub fn next_instance(
 
 #[cfg(test)]
 mod tests {
-    use db::series::Content;
+    use db::series::{Content, InstanceReminder};
     use schemas::{Actor, Priority, TaskEventKind, TaskReminder};
     use uuid::Uuid;
 
@@ -175,7 +175,9 @@ mod tests {
     #[test]
     fn reminders_are_the_series_and_get_ids_of_their_own() {
         let mut series = series("FREQ=DAILY", "2026-03-02T08:00:00Z");
-        series.content.reminders = vec!["-PT10M".to_owned(), "-PT12H".to_owned()];
+        series.content.reminders = ["-PT10M", "-PT12H"]
+            .map(|offset| InstanceReminder::new(offset.to_owned()))
+            .to_vec();
         let event = completed(&series, "2026-03-02T08:00:00Z", "2026-03-02T09:30:00Z");
         let task = next(&series, &event).unwrap();
         let offsets: Vec<_> = task

@@ -163,6 +163,13 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
             Ok(())
         }
     });
+    supervisor.spawn("moves", {
+        let (pool, accounts, shutdown) = (pool.clone(), Arc::clone(&accounts), shutdown.clone());
+        async move {
+            accounts::moves::finish(pool, accounts, shutdown).await;
+            Ok(())
+        }
+    });
     supervisor.spawn("accounts", {
         let (pool, shutdown) = (pool.clone(), shutdown.clone());
         async move {

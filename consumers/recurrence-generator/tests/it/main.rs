@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use db::series::{self, Content, Series};
+use db::series::{self, Content, InstanceReminder, Series};
 use db::tasks;
 use kafka::{BatchConfig, HandleError, Handler};
 use recurrence_generator::{Config, Generator};
@@ -105,7 +105,7 @@ fn at(text: &str) -> Timestamp {
 /// A series in Berlin that nobody has written down yet.
 fn series(rrule: &str, starts_at: &str) -> Series {
     let content = Content {
-        reminders: vec!["-PT10M".to_owned()],
+        reminders: vec![InstanceReminder::new("-PT10M".to_owned())],
         ..Content::of(&samples::task())
     };
     let starts_at = at(starts_at);

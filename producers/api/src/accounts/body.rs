@@ -150,9 +150,17 @@ pub struct AccountPatch {
         example = "Ada"
     )]
     name: Option<String>,
-    /// IANA zone: the one of new tasks that name none, from the next access token on.
+    /// IANA zone: the one of new tasks that name none, from the next access token on. Open tasks that are due on a whole day
+    /// or float follow, and show the same on the wall there.
     #[schema(nullable = false, required = false, example = "Europe/London")]
     timezone: Option<String>,
+    /// The time of a whole day from which offsets of reminders count; open tasks follow.
+    #[schema(nullable = false, required = false, example = "09:00")]
+    whole_day_time: Option<String>,
+    /// How late a reminder may still ring that says nothing about it: ISO 8601 duration, at most 366 days; `PT0S` drops late
+    /// ones.
+    #[schema(nullable = false, required = false, example = "PT24H")]
+    send_late_within: Option<String>,
 }
 
 /// A personal access token that is to be made.

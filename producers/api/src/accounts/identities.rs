@@ -6,7 +6,7 @@ use sqlx::{PgExecutor, PgPool, Row};
 use uuid::Uuid;
 
 use super::input::{fit_name, parse_email};
-use super::user::{self, User};
+use super::user::{self, Settings, User};
 use crate::problem::{Kind, Problem};
 use crate::token::Bearer;
 use crate::token::foreign::Subject;
@@ -67,6 +67,7 @@ async fn create(pool: &PgPool, subject: &Subject) -> Result<Bearer, Problem> {
             .and_then(Result::ok)
             .map_or("UTC", |zone| zone.name())
             .to_owned(),
+        settings: Settings::default(),
         created_at: schemas::now(),
         version: 1,
     };

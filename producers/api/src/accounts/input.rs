@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::Timelike;
 use schedule::Tz;
 use schemas::Timestamp;
 use secrecy::SecretString;
@@ -10,9 +11,10 @@ use uuid::Uuid;
 
 use super::opaque;
 use super::personal_tokens::Scope;
-use super::user::User;
+use super::user::{Settings, User};
 use crate::input::{Fields, Place, Problems, read};
 use crate::problem::Problem;
+use crate::tasks::input::{LATE, LATE_SECONDS};
 
 /// RFC 5321 section 4.5.3.1.3: the longest path, less its angle brackets.
 const MAX_EMAIL_CHARS: usize = 254;
@@ -65,6 +67,7 @@ impl Registration {
             email_verified: false,
             name: self.name,
             timezone,
+            settings: Settings::default(),
             created_at,
             version: 1,
         }
@@ -249,6 +252,15 @@ pub struct Profile {
     pub name: String,
     /// IANA zone.
     pub timezone: String,
+    /// What is said of reminders in general.
+    pub settings: Settings,
+}
+
+impl Profile {
+    /// Whether tasks that follow the person must be rewritten.
+    pub fn moves(&self, user: &User) -> bool {
+        self.timezone != user.timezone || self.settings.whole_day_minute != user.settings.whole_day_minute
+    }
 }
 
 /// A merge patch of a [`Profile`].
@@ -256,6 +268,8 @@ pub struct Profile {
 pub struct ProfilePatch {
     name: Option<String>,
     timezone: Option<Tz>,
+    whole_day_minute: Option<i32>,
+    send_late_within_seconds: Option<i64>,
 }
 
 impl ProfilePatch {
@@ -267,9 +281,21 @@ impl ProfilePatch {
         object(body, |fields| {
             let name = patched(fields, "name", name);
             let timezone = patched(fields, "timezone", read::zone);
+            let whole_day_minute = patched(fields, "whole_day_time", |place, value| {
+                let time = read::time(place, value)?;
+                if time.second() != 0 {
+                    return place.refuse("must be a whole minute, such as 09:00");
+                }
+                i32::try_from(time.num_seconds_from_midnight() / 60).ok()
+            });
+            let send_late_within = patched(fields, "send_late_within", |place, value| {
+                read::duration(place, value, LATE_SECONDS, LATE)
+            });
             Some(Self {
                 name: name?,
                 timezone: timezone?,
+                whole_day_minute: whole_day_minute?,
+                send_late_within_seconds: send_late_within?.map(|(_, seconds)| seconds),
             })
         })
     }
@@ -279,12 +305,21 @@ impl ProfilePatch {
         let before = Profile {
             name: user.name.clone(),
             timezone: user.timezone.clone(),
+            settings: user.settings,
         };
+        let Settings {
+            whole_day_minute,
+            send_late_within_seconds,
+        } = before.settings;
         let after = Profile {
             name: self.name.unwrap_or_else(|| before.name.clone()),
             timezone: self
                 .timezone
                 .map_or_else(|| before.timezone.clone(), |zone| zone.name().to_owned()),
+            settings: Settings {
+                whole_day_minute: self.whole_day_minute.unwrap_or(whole_day_minute),
+                send_late_within_seconds: self.send_late_within_seconds.unwrap_or(send_late_within_seconds),
+            },
         };
         (after != before).then_some(after)
     }

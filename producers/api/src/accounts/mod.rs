@@ -9,6 +9,7 @@ mod housekeeping;
 pub mod identities;
 mod input;
 pub mod links;
+pub mod moves;
 mod opaque;
 pub mod personal_tokens;
 pub mod reset_requests;
@@ -75,6 +76,8 @@ pub struct Accounts {
     pub forgotten: Arc<Notify>,
     /// Wakes the background work when an account was deleted.
     pub deleted: Arc<Notify>,
+    /// Wakes the background work when a person moves and not everything has followed yet.
+    pub moved: Arc<Notify>,
 }
 
 impl Accounts {
@@ -91,6 +94,7 @@ impl Accounts {
             revocations: Revocations::default(),
             forgotten: Arc::default(),
             deleted: Arc::default(),
+            moved: Arc::default(),
         })
     }
 }

@@ -1,7 +1,8 @@
 //! The table `accounts.users`. A deleted account is in none of these answers.
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
+use chrono::{DateTime, TimeDelta, Utc};
+use schedule::Offset;
+use serde::{Serialize, Serializer};
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};
 use utoipa::ToSchema;
@@ -23,8 +24,11 @@ pub struct User {
     pub email_verified: bool,
     /// What to call the person.
     pub name: String,
-    /// IANA zone: the one of new tasks that name none.
+    /// IANA zone: the one of new tasks that name none, and of everything that follows the person.
     pub timezone: String,
+    /// What the person says of reminders in general.
+    #[serde(flatten)]
+    pub settings: Settings,
     /// When the account was made.
     #[serde(serialize_with = "view::timestamp")]
     pub created_at: DateTime<Utc>,
@@ -33,9 +37,44 @@ pub struct User {
     pub version: i64,
 }
 
+/// What a person says of reminders in general.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ReminderSettings)]
+pub struct Settings {
+    /// The time of a whole day from which offsets of reminders count.
+    #[serde(rename = "whole_day_time", serialize_with = "time_of_day")]
+    #[schema(value_type = String, example = "09:00")]
+    pub whole_day_minute: i32,
+    /// How late a reminder may still ring that says nothing about it: ISO 8601 duration.
+    #[serde(rename = "send_late_within", serialize_with = "duration")]
+    #[schema(value_type = String, example = "PT24H")]
+    pub send_late_within_seconds: i64,
+}
+
+impl Default for Settings {
+    /// As the table has it.
+    fn default() -> Self {
+        Self {
+            whole_day_minute: schemas::WHOLE_DAY_MINUTE,
+            send_late_within_seconds: 24 * 3600,
+        }
+    }
+}
+
+fn time_of_day<S: Serializer>(minute: &i32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&view::time_of_day(*minute))
+}
+
+fn duration<S: Serializer>(seconds: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    let epoch = DateTime::UNIX_EPOCH;
+    let offset = Offset::between(epoch, epoch + TimeDelta::seconds(*seconds));
+    serializer.collect_str(&offset.unwrap_or(Offset::ZERO))
+}
+
 macro_rules! columns {
     () => {
-        "id, email, email_verified_at is not null as email_verified, name, timezone, created_at, version"
+        "id, email, email_verified_at is not null as email_verified, name, timezone, whole_day_minute, \
+         send_late_within_seconds, created_at, version"
     };
 }
 
@@ -46,6 +85,10 @@ fn from_row(row: &PgRow) -> Result<User, sqlx::Error> {
         email_verified: row.try_get("email_verified")?,
         name: row.try_get("name")?,
         timezone: row.try_get("timezone")?,
+        settings: Settings {
+            whole_day_minute: row.try_get("whole_day_minute")?,
+            send_late_within_seconds: row.try_get("send_late_within_seconds")?,
+        },
         created_at: row.try_get("created_at")?,
         version: row.try_get("version")?,
     })
@@ -190,7 +233,8 @@ pub async fn update_profile(
     profile: &Profile,
 ) -> Result<Option<User>, sqlx::Error> {
     let row = sqlx::query(concat!(
-        "update accounts.users set name = $3, timezone = $4, version = version + 1
+        "update accounts.users set name = $3, timezone = $4, whole_day_minute = $5, send_late_within_seconds = $6,
+                version = version + 1
          where id = $1 and version = $2 and deleted_at is null returning ",
         columns!()
     ))
@@ -198,6 +242,8 @@ pub async fn update_profile(
     .bind(user.version)
     .bind(&profile.name)
     .bind(&profile.timezone)
+    .bind(profile.settings.whole_day_minute)
+    .bind(profile.settings.send_late_within_seconds)
     .fetch_optional(db)
     .await?;
     row.as_ref().map(from_row).transpose()

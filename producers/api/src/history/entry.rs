@@ -56,6 +56,8 @@ struct ReminderView {
     id: Uuid,
     #[serde(serialize_with = "view::timestamp")]
     fire_at: DateTime<Utc>,
+    /// Which ring that is: 0 the first, k the k-th repetition.
+    ring: i32,
     #[schema(required)]
     #[serde(serialize_with = "view::optional_timestamp")]
     fired_at: Option<DateTime<Utc>>,
@@ -141,11 +143,19 @@ fn first_values(task: &Task) -> Vec<ChangeView> {
     let Ok(Value::Object(members)) = serde_json::to_value(TaskView::new(task, &[])) else {
         return Vec::new();
     };
-    let own = ["id", "version", "status", "created_at", "updated_at"];
+    let own = [
+        "id",
+        "version",
+        "status",
+        "created_at",
+        "updated_at",
+        "whole_day_time",
+    ];
     members
         .into_iter()
         .filter(|(field, new)| {
-            !own.contains(&field.as_str()) && !new.is_null() && *new != Value::Array(Vec::new())
+            let empty = [Value::Null, Value::Bool(false), Value::Array(Vec::new())];
+            !own.contains(&field.as_str()) && !empty.contains(new)
         })
         .map(|(field, new)| ChangeView {
             field,
@@ -192,6 +202,7 @@ impl From<Reminder> for ReminderView {
         Self {
             id: reminder.id,
             fire_at: reminder.fire_at,
+            ring: reminder.ring,
             fired_at: reminder.fired_at,
             snoozed_until: reminder.snoozed_until,
             reason: reminder.reason,

@@ -1,7 +1,9 @@
 //! Readers of single values: each takes a JSON value and its place, and refuses there what is wrong.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
-use schedule::Tz;
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
+use schedule::{Offset, Tz};
 use schemas::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -123,6 +125,53 @@ pub fn zone(place: &mut Place<'_>, value: Value) -> Option<Tz> {
     match schedule::parse_zone(&name) {
         Ok(zone) => Some(zone),
         Err(error) => place.refuse(error.to_string()),
+    }
+}
+
+/// True or false.
+pub fn boolean(place: &mut Place<'_>, value: Value) -> Option<bool> {
+    match value {
+        Value::Bool(value) => Some(value),
+        other => place.refuse(not_a("a boolean", &other)),
+    }
+}
+
+/// A duration without a sign, a day being 24 hours: its text in one form, and its seconds, which lie in `bounds`, of which
+/// `named` is the text.
+pub fn duration(
+    place: &mut Place<'_>,
+    value: Value,
+    bounds: RangeInclusive<i64>,
+    named: &'static str,
+) -> Option<(String, i64)> {
+    let text = string(place, value)?;
+    let offset = match Offset::parse(&text) {
+        Ok(offset) => offset,
+        Err(error) => return place.refuse(error.to_string()),
+    };
+    // Where no clock is ever changed.
+    let epoch = DateTime::UNIX_EPOCH;
+    let seconds = offset
+        .apply(epoch, Tz::UTC)
+        .map(|moved| (moved - epoch).num_seconds());
+    match seconds.filter(|seconds| bounds.contains(seconds)) {
+        Some(seconds) => Some((offset.to_string(), seconds)),
+        None => place.refuse(format!("must lie between {named}")),
+    }
+}
+
+/// A time of day: hours and minutes, perhaps seconds.
+pub fn time(place: &mut Place<'_>, value: Value) -> Option<NaiveTime> {
+    const LENGTHS: [usize; 2] = ["09:30".len(), "09:30:00".len()];
+    let text = string(place, value)?;
+    let time = ["%H:%M", "%H:%M:%S"]
+        .into_iter()
+        .find_map(|format| NaiveTime::parse_from_str(&text, format).ok())
+        // chrono takes a leap second, which no clock face shows.
+        .filter(|time| LENGTHS.contains(&text.len()) && time.nanosecond() == 0);
+    match time {
+        Some(time) => Some(time),
+        None => place.refuse("must be a time of day such as 09:30"),
     }
 }
 
@@ -302,6 +351,21 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_duration_has_no_sign_and_lies_within_its_bounds() {
+        let duration = |text: &str| read(json!(text), |p, v| duration(p, v, 60..=86_400, "PT1M and PT24H"));
+        assert_eq!(duration("PT60M").unwrap(), ("PT1H".to_owned(), 3600));
+        assert_eq!(duration("P1D").unwrap(), ("P1D".to_owned(), 86_400));
+        for text in ["PT59S", "P1DT1S", "-PT10M"] {
+            assert_eq!(
+                duration(text).unwrap_err(),
+                "must lie between PT1M and PT24H",
+                "{text}"
+            );
+        }
+        assert!(duration("10 minutes").is_err());
     }
 
     #[test]

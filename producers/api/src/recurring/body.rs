@@ -4,6 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use utoipa::ToSchema;
 
 use super::view::RecurrenceType;
+use crate::tasks::body::NewNag;
 use crate::tasks::view::PriorityName;
 
 macro_rules! recurring_body {
@@ -25,6 +26,8 @@ macro_rules! recurring_body {
             /// Each once, of 1 to 50 characters.
             #[schema(max_items = 20, example = json!(["home"]))]
             tags: Option<Vec<String>>,
+            /// Whether the time of an instance follows the person; a whole day always does. The zone is the account's then.
+            floating: Option<bool>,
             #[schema(max_items = 20)]
             reminders: Option<Vec<NewRecurringReminder>>,
             /// IANA zone in which the rule is meant; the person's own where it is absent.
@@ -63,12 +66,17 @@ recurring_body! {
     RecurringTaskPatch, title: #[schema(nullable = false)] Option<String>
 }
 
-/// When to remind of each instance.
+/// When to remind of each instance, or of each task of a template.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a description of what is read field by field")]
-struct NewRecurringReminder {
-    /// ISO 8601 duration from the due time, at most 366 days; on a whole day it counts from 9 o'clock.
+pub struct NewRecurringReminder {
+    /// ISO 8601 duration from the due time, at most 366 days; on a whole day it counts from the account's `whole_day_time`.
     #[schema(example = "-PT10M")]
     offset: String,
+    nag: Option<NewNag>,
+    /// How late it may still ring: ISO 8601 duration, at most 366 days; `PT0S` drops it. The account's setting where it is
+    /// absent.
+    #[schema(example = "PT2H")]
+    send_late_within: Option<String>,
 }

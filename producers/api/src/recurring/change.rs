@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use chrono::{SubsecRound, TimeDelta};
-use db::series::{Content, Series, Unusable};
-use schedule::{Due, Offset, Rule, Trigger, Tz};
+use db::series::{Content, InstanceReminder, Series, Unusable};
+use schedule::{Due, Offset, Rule, Trigger};
 use schemas::{Task, TaskEventKind, TaskReminder, Timestamp};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -15,27 +15,27 @@ use super::rule::Simple;
 use crate::input::{Field, Place, Problems};
 use crate::problem::{Kind, Problem};
 use crate::tasks::input::Purpose;
-use crate::tasks::{self, Change, merge};
+use crate::tasks::{self, Change, Person, merge};
 
-/// Makes a series and its first instance from what a client sent. `default_zone` is the person's.
+/// Makes a series and its first instance from what a client sent.
 ///
 /// # Errors
 /// Everything that is wrong with the body.
 pub fn create(
     body: Map<String, Value>,
-    default_zone: &str,
+    person: &Person,
     now: Timestamp,
 ) -> Result<(Series, Change), Problem> {
     let blank = Series::new(
         String::new(),
         now,
-        default_zone.to_owned(),
+        person.timezone.clone(),
         Content::default(),
         now,
     );
     let mut problems = Problems::default();
     let input = RecurringInput::read(body, Purpose::Create, Place::root(&mut problems));
-    let series = put_over(input, blank, default_zone, &mut problems);
+    let series = put_over(input, blank, person, &mut problems);
     let series = problems.finish(Some(series))?;
     let first = made(&series, series.starts_at, now);
     Ok((series, first))
@@ -53,12 +53,12 @@ pub fn made(series: &Series, occurrence: Timestamp, now: Timestamp) -> Change {
 pub fn patch(
     patch: RecurringInput,
     current: &Series,
-    default_zone: &str,
+    person: &Person,
     now: Timestamp,
 ) -> Result<Option<Series>, Problem> {
     refuse_ended(current)?;
     let mut problems = Problems::default();
-    let merged = put_over(patch, current.clone(), default_zone, &mut problems);
+    let merged = put_over(patch, current.clone(), person, &mut problems);
     let merged = problems.finish(Some(merged))?;
     Ok((merged != *current).then(|| next_version(merged, now)))
 }
@@ -129,7 +129,7 @@ fn next_version(series: Series, now: Timestamp) -> Series {
 }
 
 /// The series with the fields of a client put over. What is wrong goes to `problems`; the series means nothing then.
-fn put_over(input: RecurringInput, base: Series, default_zone: &str, problems: &mut Problems) -> Series {
+fn put_over(input: RecurringInput, base: Series, person: &Person, problems: &mut Problems) -> Series {
     // Checks between fields would only confuse where one of those fields is wrong in itself.
     let comparable =
         !input.starts_at.is_invalid() && !input.starts_on.is_invalid() && !input.timezone.is_invalid();
@@ -142,7 +142,8 @@ fn put_over(input: RecurringInput, base: Series, default_zone: &str, problems: &
         None if input.starts_on.is_given() => "/starts_on",
         None => "/timezone",
     };
-    let when_given = rule.is_some() || blamed != "/timezone" || input.timezone.is_given();
+    let when_given =
+        rule.is_some() || blamed != "/timezone" || input.timezone.is_given() || input.floating.is_given();
     let reminders_given = input.reminders.is_given();
     let start = match (input.starts_at, input.starts_on) {
         // A rule has no finer occurrences.
@@ -150,22 +151,51 @@ fn put_over(input: RecurringInput, base: Series, default_zone: &str, problems: &
         (_, Field::Value(day)) => Due::On(day),
         _ => start(&base),
     };
-    let texts = |offsets: Vec<Offset>| offsets.iter().map(Offset::to_string).collect();
+    let whole_day = matches!(start, Due::On(_));
+    let floating_given = input.floating.is_given();
+    let floating = match input.floating {
+        Field::Value(true) if whole_day => {
+            let detail = "cannot stand beside starts_on: a whole day follows the person anyway";
+            problems.add("/floating", detail);
+            false
+        }
+        floating => floating.merge(base.content.floating, || false) && !whole_day,
+    };
     let content = Content {
         title: input.title.merge(base.content.title, String::new),
         description: input.description.merge(base.content.description, || None),
         priority: input.priority.merge(base.content.priority, Default::default),
         tags: input.tags.merge(base.content.tags, Vec::new),
-        whole_day: matches!(start, Due::On(_)),
-        reminders: input.reminders.map(texts).merge(base.content.reminders, Vec::new),
+        whole_day,
+        floating,
+        whole_day_minute: if whole_day && !base.content.whole_day {
+            person.whole_day_minute
+        } else {
+            base.content.whole_day_minute
+        },
+        reminders: input.reminders.merge(base.content.reminders, Vec::new),
     };
-    let zone_name = |zone: Tz| zone.name().to_owned();
+    let zone_asked = input.timezone.map(|zone| zone.name().to_owned());
+    if let Field::Value(zone) = &zone_asked
+        && floating
+        && *zone != person.timezone
+    {
+        let detail = format!(
+            "must be that of the account, {}, which a floating time follows",
+            person.timezone
+        );
+        problems.add("/timezone", detail);
+    }
+    // What begins to follow is where the person is.
+    let follows_now = (floating && floating_given) || (whole_day && !base.content.whole_day);
+    let base_zone = if follows_now {
+        person.timezone.clone()
+    } else {
+        base.timezone
+    };
     let mut series = Series {
         content,
-        timezone: input
-            .timezone
-            .map(zone_name)
-            .merge(base.timezone, || default_zone.to_owned()),
+        timezone: zone_asked.merge(base_zone, || person.timezone.clone()),
         rrule: rule.as_ref().map_or(base.rrule, Rule::to_string),
         ..base
     };
@@ -187,9 +217,11 @@ fn put_over(input: RecurringInput, base: Series, default_zone: &str, problems: &
         }
     }
     if comparable && (when_given || reminders_given) {
-        let anchor = start.anchor(zone, schemas::WHOLE_DAY_MINUTE);
-        for (index, text) in series.content.reminders.iter().enumerate() {
-            let Ok(offset) = Offset::parse(text) else { continue };
+        let anchor = start.anchor(zone, series.content.whole_day_minute);
+        for (index, reminder) in series.content.reminders.iter().enumerate() {
+            let Ok(offset) = Offset::parse(&reminder.offset) else {
+                continue;
+            };
             match merge::firing_flaw(Trigger::Offset(offset), Some(anchor), zone) {
                 Some(flaw) if reminders_given => {
                     problems.add(format_args!("/reminders/{index}/offset"), flaw.of_reminder());
@@ -309,26 +341,36 @@ pub fn carry(
     if after.timezone != before.timezone {
         task.timezone.clone_from(&after.timezone);
     }
+    if (new.floating, new.whole_day_minute) != (old.floating, old.whole_day_minute) {
+        task.floating = new.floating && task.due_on.is_none();
+        task.whole_day_minute = new.whole_day_minute;
+    }
     task.recurrence = Some(after.rrule.clone());
     if let Some(at) = place.filter(|_| place != instance.occurrence || new.whole_day != old.whole_day) {
         task.occurrence = place;
         (task.due_at, task.due_on) = after.due(at);
+        task.floating &= task.due_at.is_some();
     }
+    tasks::following::ring_anew(instance, &mut task);
     tasks::update(instance, task, now)
 }
 
-/// Reminders at those offsets; one that is there already keeps its id, as it may have rung.
-fn reminders(before: &[TaskReminder], offsets: &[String]) -> Vec<TaskReminder> {
+/// Reminders of an instance; one that is there already keeps its id, as it may have rung.
+fn reminders(before: &[TaskReminder], wanted: &[InstanceReminder]) -> Vec<TaskReminder> {
     let mut free: Vec<&TaskReminder> = before.iter().collect();
-    offsets
+    wanted
         .iter()
-        .map(|offset| {
+        .map(|wanted| {
             let kept = free
                 .iter()
-                .position(|reminder| reminder.offset.as_ref() == Some(offset));
+                .position(|reminder| reminder.offset.as_ref() == Some(&wanted.offset));
             match kept {
-                Some(position) => free.remove(position).clone(),
-                None => TaskReminder::relative(offset.clone()),
+                Some(position) => TaskReminder {
+                    nag: wanted.nag.clone(),
+                    send_late_within: wanted.send_late_within.clone(),
+                    ..free.remove(position).clone()
+                },
+                None => TaskReminder::from(wanted.clone()),
             }
         })
         .collect()

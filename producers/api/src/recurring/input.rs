@@ -1,6 +1,7 @@
 //! The fields of a recurring task as a client sends them, each checked for itself.
 
 use chrono::NaiveDate;
+use db::series::InstanceReminder;
 use schedule::{Offset, Rule, Tz};
 use schemas::{Priority, Timestamp};
 use serde_json::{Map, Value};
@@ -24,8 +25,10 @@ pub struct RecurringInput {
     pub priority: Field<Priority>,
     /// See `TaskInput`.
     pub tags: Field<Vec<String>>,
-    /// Offsets from the due time of each instance.
-    pub reminders: Field<Vec<Offset>>,
+    /// Counted from the due time of each instance.
+    pub reminders: Field<Vec<InstanceReminder>>,
+    /// Whether the time of an instance follows the person.
+    pub floating: Field<bool>,
     /// Where the rule is meant.
     pub timezone: Field<Tz>,
     /// When the first instance is due.
@@ -66,7 +69,8 @@ impl RecurringInput {
             timezone: fields.take("timezone", read::zone),
             starts_at: fields.not_null("starts_at", read::timestamp),
             starts_on: fields.not_null("starts_on", read::date),
-            reminders: fields.take("reminders", offsets),
+            reminders: fields.take("reminders", reminders),
+            floating: fields.take("floating", read::boolean),
             recurrence: fields.not_null("recurrence", input::recurrence),
             recurrence_type: fields.not_null("recurrence_type", |place, value| {
                 let from_name = |name: &str| {
@@ -115,18 +119,25 @@ impl RecurringInput {
 }
 
 /// Reminders as they are shown: `[{"offset": "-PT10M"}]`. An instance to come has no instant yet that one could name.
-pub fn offsets(place: &mut Place<'_>, value: Value) -> Option<Vec<Offset>> {
+pub fn reminders(place: &mut Place<'_>, value: Value) -> Option<Vec<InstanceReminder>> {
     read::items(place, value, MAX_REMINDERS, |place, value| {
         let mut fields = Fields::new(read::object(place, value)?, place.reborrow());
         let offset = fields.required("offset", |place, value| {
             let text = read::string(place, value)?;
             match Offset::parse(&text) {
-                Ok(offset) => Some(offset),
+                Ok(offset) => Some(offset.to_string()),
                 Err(error) => place.refuse(error.to_string()),
             }
         });
+        let nag = fields.take("nag", input::nag);
+        let send_late_within = fields.take("send_late_within", input::send_late_within);
         fields.finish();
-        offset
+        let wrong = nag.is_invalid() || send_late_within.is_invalid();
+        (!wrong).then_some(InstanceReminder {
+            offset: offset?,
+            nag: nag.value(),
+            send_late_within: send_late_within.value(),
+        })
     })
 }
 

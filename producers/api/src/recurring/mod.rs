@@ -10,4 +10,4 @@ pub mod view;
 pub use change::{
     Occurrence, carry, create, delete, end, has_occurrence, made, patch, pause, resume, upcoming,
 };
-pub use input::{RecurringInput, offsets};
+pub use input::{RecurringInput, reminders};

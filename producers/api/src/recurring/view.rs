@@ -1,7 +1,7 @@
 //! A recurring task as the API shows it.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
-use db::series::Series;
+use db::series::{InstanceReminder, Series};
 use schedule::Tz;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Occurrence;
 use super::rule::Simple;
-use crate::tasks::view::{PriorityName, optional_timestamp, timestamp};
+use crate::tasks::view::{NagView, PriorityName, optional_timestamp, timestamp};
 
 /// A recurring task: a rule, and what its instances are made with.
 #[derive(Debug, Serialize, ToSchema)]
@@ -27,6 +27,8 @@ pub struct RecurringTaskView<'a> {
     #[schema(value_type = PriorityName)]
     priority: &'static str,
     tags: &'a [String],
+    /// Whether the time of an instance follows the person; a whole day always does.
+    floating: bool,
     reminders: Vec<OffsetView<'a>>,
     /// IANA zone in which the rule is meant.
     #[schema(example = "Europe/Berlin")]
@@ -85,13 +87,30 @@ enum Status {
     Ended,
 }
 
-/// When to remind of each instance.
+/// When to remind of each instance, or of each task of a template.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RecurringReminder)]
-struct OffsetView<'a> {
-    /// ISO 8601 duration from the due time; on a whole day it counts from 9 o'clock.
+pub struct OffsetView<'a> {
+    /// ISO 8601 duration from the due time; on a whole day it counts from the account's `whole_day_time`.
     #[schema(example = "-PT10M")]
     offset: &'a str,
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nag: Option<NagView<'a>>,
+    /// ISO 8601 duration; absent where the account's setting counts.
+    #[schema(nullable = false, example = "PT2H")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_late_within: Option<&'a str>,
+}
+
+impl<'a> From<&'a InstanceReminder> for OffsetView<'a> {
+    fn from(reminder: &'a InstanceReminder) -> Self {
+        Self {
+            offset: &reminder.offset,
+            nag: reminder.nag.as_ref().map(NagView::from),
+            send_late_within: reminder.send_late_within.as_deref(),
+        }
+    }
 }
 
 impl<'a> From<&'a Series> for RecurringTaskView<'a> {
@@ -106,11 +125,8 @@ impl<'a> From<&'a Series> for RecurringTaskView<'a> {
             description: content.description.as_deref(),
             priority: content.priority.as_str(),
             tags: &content.tags,
-            reminders: content
-                .reminders
-                .iter()
-                .map(|offset| OffsetView { offset })
-                .collect(),
+            floating: content.floating,
+            reminders: content.reminders.iter().map(OffsetView::from).collect(),
             timezone: &series.timezone,
             starts_at,
             starts_on,

@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::tasks::dependency_problems;
+use super::tasks::{dependency_problems, person};
 use crate::App;
 use crate::answer::Answer;
 use crate::extract::{CurrentUser, JsonObject};
@@ -137,17 +137,17 @@ async fn create(
     JsonObject(body): JsonObject,
 ) -> Result<Answer, Problem> {
     let (mode, bodies) = read_batch(body, "tasks", read::object)?;
-    let now = schemas::now();
-    let mut changes: Vec<Result<Change, Problem>> = bodies
-        .into_iter()
-        .map(|body| tasks::create(body, &user.timezone, now))
-        .collect();
     let user_id = user.user_id;
     let count = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&count);
     let answer = app
         .once(user_id, key, move |tx| {
             Box::pin(async move {
+                let (person, now) = (person(tx, user_id).await?, schemas::now());
+                let mut changes: Vec<Result<Change, Problem>> = bodies
+                    .into_iter()
+                    .map(|body| tasks::create(body, &person, now))
+                    .collect();
                 for change in &mut changes {
                     if let Ok(valid) = change {
                         let problems = dependency_problems(tx, user_id, &valid.task, &[]).await?;

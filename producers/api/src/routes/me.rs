@@ -1,5 +1,7 @@
 //! One's own account.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,7 +12,9 @@ use utoipa_axum::routes;
 use super::auth::confirm_password;
 use crate::App;
 use crate::accounts::body::{AccountPatch, Confirmation, EmailChange};
-use crate::accounts::{self, Deletion, NewEmail, ProfilePatch, User, deletion, export as exports, links};
+use crate::accounts::{
+    self, Deletion, NewEmail, ProfilePatch, User, deletion, export as exports, links, moves,
+};
 use crate::client_address::ClientAddress;
 use crate::extract::{FullSession, IfMatch, JsonObject};
 use crate::input::Problems;
@@ -40,7 +44,9 @@ async fn read(State(app): State<App>, FullSession(user): FullSession) -> Result<
 
 /// Change the own account
 ///
-/// A merge patch. Access tokens that are out carry the zone that there was; the next one carries the new.
+/// A merge patch. Access tokens that are out carry the zone that there was; the next one carries the new. With another zone
+/// or `whole_day_time` open tasks and recurring tasks that follow the person are rewritten: most of the time they are when the
+/// answer comes, and otherwise shortly after.
 #[utoipa::path(
     patch, path = "/api/me", tag = "Accounts", security(("bearer" = [])),
     params(IfMatch),
@@ -56,21 +62,33 @@ async fn update(
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
     let patch = ProfilePatch::read(body)?;
+    let moved = Arc::clone(&app.accounts.moved);
     let user = app
         .database(async move |pool| {
-            let user = accounts::find(&pool, user.user_id)
+            let mut tx = pool.begin().await?;
+            let before = accounts::find(&mut *tx, user.user_id)
                 .await?
                 .ok_or_else(Problem::no_such_account)?;
-            if_match.check(user.version)?;
-            let Some(profile) = patch.apply(&user) else {
-                return Ok(user);
+            if_match.check(before.version)?;
+            let Some(profile) = patch.apply(&before) else {
+                return Ok(before);
             };
+            let moves = profile.moves(&before);
+            if moves {
+                moves::ask(&mut tx, before.id).await?;
+            }
             // Checked and raised in one statement: of two changes of one version, one wins.
-            accounts::update_profile(&pool, &user, &profile)
+            let after = accounts::update_profile(&mut *tx, &before, &profile)
                 .await?
                 .ok_or_else(|| {
                     Problem::new(Kind::StaleVersion, "The account has just changed: read it again.")
-                })
+                })?;
+            tx.commit().await?;
+            if moves {
+                moves::begin(&pool, after.id).await;
+                moved.notify_one();
+            }
+            Ok(after)
         })
         .await?;
     Ok(shown(&user))

@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::tasks::person;
 use crate::App;
 use crate::answer::Answer;
 use crate::extract::{CurrentUser, IfMatch, JsonObject, Prefer, path_id};
@@ -68,10 +69,11 @@ async fn create(
     JsonObject(body): JsonObject,
 ) -> Result<Answer, Problem> {
     let user_id = user.user_id;
-    let (series, first) = recurring::create(body, &user.timezone, schemas::now())?;
     let answer = app
         .once(user_id, key, move |tx| {
             Box::pin(async move {
+                let person = person(tx, user_id).await?;
+                let (series, first) = recurring::create(body, &person, schemas::now())?;
                 series::insert(tx, user_id, &series).await?;
                 insert(tx, user_id, &first).await?;
                 let location = format!("/api/recurring-tasks/{}", series.id);
@@ -171,8 +173,8 @@ async fn update(
         .transaction(move |tx| {
             Box::pin(async move {
                 let current = lock(tx, user_id, id, &if_match).await?;
-                let now = schemas::now();
-                let Some(after) = recurring::patch(patch, &current, &user.timezone, now)? else {
+                let (person, now) = (person(tx, user_id).await?, schemas::now());
+                let Some(after) = recurring::patch(patch, &current, &person, now)? else {
                     return shown(StatusCode::OK, &current);
                 };
                 series::update(tx, user_id, &after).await?;

@@ -4,12 +4,14 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use db::tasks::DependencyFlaw;
 use schemas::{Encoded, Task, Timestamp};
+use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgExecutor};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::App;
+use crate::accounts::moves;
 use crate::answer::Answer;
 use crate::extract::{CurrentUser, IfMatch, JsonObject, Prefer, TaskId};
 use crate::idempotency::{IdempotencyKey, Work};
@@ -18,7 +20,8 @@ use crate::metrics::TASKS_CREATED;
 use crate::problem::Problem;
 use crate::tasks::body::{NewTask, TaskPatch};
 use crate::tasks::view::TaskView;
-use crate::tasks::{self, Change, TaskInput};
+use crate::tasks::{self, Change, Person, TaskInput};
+use crate::token::Bearer;
 
 /// `/api/tasks…`
 pub fn router() -> OpenApiRouter<App> {
@@ -49,24 +52,51 @@ async fn create(
     prefer: Prefer,
     JsonObject(body): JsonObject,
 ) -> Result<Answer, Problem> {
-    let user_id = user.user_id;
-    let change = tasks::create(body, &user.timezone, schemas::now())?;
-    let event = change.event(user_id)?;
-    let answer = if change.series.is_none() && change.task.depends_on.is_empty() {
-        app.once_by_one_statement(user_id, key, move |db| {
-            Box::pin(async move { insert(db, user_id, change.task, &event).await })
+    let answer = if tasks::follows(&body) {
+        app.once(user.user_id, key, move |tx| {
+            Box::pin(async move {
+                let person = person(tx, user.user_id).await?;
+                write_new(tx, user.user_id, tasks::create(body, &person, schemas::now())?).await
+            })
         })
         .await?
     } else {
-        app.once(user_id, key, move |tx| {
-            Box::pin(async move { write_new(tx, user_id, change).await })
-        })
-        .await?
+        create_of_a_zone(&app, user, key, body).await?
     };
     if !answer.is_replayed() {
         TASKS_CREATED.inc();
     }
     Ok(prefer.apply(answer))
+}
+
+/// Makes a task that does not follow its person: where that is now does not matter then.
+async fn create_of_a_zone(
+    app: &App,
+    user: Bearer,
+    key: IdempotencyKey,
+    body: Map<String, Value>,
+) -> Result<Answer, Problem> {
+    let user_id = user.user_id;
+    let change = tasks::create(body, &Person::of_token(user.timezone), schemas::now())?;
+    let event = change.event(user_id)?;
+    if change.series.is_none() && change.task.depends_on.is_empty() {
+        app.once_by_one_statement(user_id, key, move |db| {
+            Box::pin(async move { insert(db, user_id, change.task, &event).await })
+        })
+        .await
+    } else {
+        app.once(user_id, key, move |tx| {
+            Box::pin(async move { write_new(tx, user_id, change).await })
+        })
+        .await
+    }
+}
+
+/// Where the person is until the transaction ends.
+pub(super) async fn person(tx: &mut PgConnection, user_id: Uuid) -> Result<Person, Problem> {
+    moves::person(tx, user_id)
+        .await?
+        .ok_or_else(Problem::no_such_account)
 }
 
 /// Writes a new task and what must be there before it is; the answer is the task.
@@ -152,8 +182,9 @@ async fn update(
     } else {
         Reach::Task
     };
-    let decide = move |task: &Task, now| tasks::patch(patch, task, &user.timezone, now);
-    let work = change(user.user_id, id, if_match, reach, decide);
+    let known = (!patch.asks_for_the_person()).then(|| Person::of_token(user.timezone));
+    let decide = move |task: &Task, person: &Person, now| tasks::patch(patch, task, person, now);
+    let work = change(user.user_id, id, if_match, reach, known, decide);
     Ok(prefer.apply(app.transaction(work).await?))
 }
 
@@ -171,8 +202,9 @@ async fn delete(
     TaskId(id): TaskId,
     if_match: IfMatch,
 ) -> Result<Answer, Problem> {
-    let decide = |task: &Task, now| Ok(Some(tasks::delete(task, now)));
-    let work = change(user.user_id, id, if_match, Reach::Task, decide);
+    let decide = |task: &Task, _: &Person, now| Ok(Some(tasks::delete(task, now)));
+    let known = Some(Person::of_token(user.timezone));
+    let work = change(user.user_id, id, if_match, Reach::Task, known, decide);
     app.transaction(work).await?;
     Ok(Answer::empty(StatusCode::NO_CONTENT))
 }
@@ -196,8 +228,9 @@ async fn complete(
     key: IdempotencyKey,
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
-    let decide = |task: &Task, now| Ok(tasks::complete(task, now));
-    let work = change(user.user_id, id, if_match, Reach::Task, decide);
+    let decide = |task: &Task, _: &Person, now| Ok(tasks::complete(task, now));
+    let known = Some(Person::of_token(user.timezone));
+    let work = change(user.user_id, id, if_match, Reach::Task, known, decide);
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
@@ -220,8 +253,8 @@ async fn reopen(
     key: IdempotencyKey,
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
-    let decide = |task: &Task, now| Ok(tasks::reopen(task, now));
-    let work = change(user.user_id, id, if_match, Reach::Task, decide);
+    let decide = |task: &Task, person: &Person, now| Ok(tasks::reopen(task, person, now));
+    let work = change(user.user_id, id, if_match, Reach::Task, None, decide);
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
@@ -244,14 +277,14 @@ async fn restore(
     key: IdempotencyKey,
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
-    let decide = |task: &Task, now| Ok(tasks::restore(task, now));
-    let work = change(user.user_id, id, if_match, Reach::Deleted, decide);
+    let decide = |task: &Task, person: &Person, now| Ok(tasks::restore(task, person, now));
+    let work = change(user.user_id, id, if_match, Reach::Deleted, None, decide);
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
 /// What a request may be about.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
+pub(super) enum Reach {
     /// A task; a deleted one answers like one that does not exist.
     Task,
     /// A task and the series that it leaves.
@@ -261,13 +294,15 @@ enum Reach {
 }
 
 /// The work that changes a task as `decide` says, under its lock: the version is read, checked and raised by one writer at a
-/// time, and the event's place in the outbox is taken in that order too. The answer is the task as it is then.
-fn change(
+/// time, and the event's place in the outbox is taken in that order too. The answer is the task as it is then. Where the
+/// person is is asked unless it is `known` well enough.
+pub(super) fn change(
     user_id: Uuid,
     id: Uuid,
     if_match: IfMatch,
     reach: Reach,
-    decide: impl FnOnce(&Task, Timestamp) -> Result<Option<Change>, Problem> + Send + 'static,
+    known: Option<Person>,
+    decide: impl FnOnce(&Task, &Person, Timestamp) -> Result<Option<Change>, Problem> + Send + 'static,
 ) -> impl for<'c> FnOnce(&'c mut PgConnection) -> Work<'c, Answer> + Send + 'static {
     move |tx| {
         Box::pin(async move {
@@ -279,7 +314,11 @@ fn change(
                 .filter(|task| reach == Reach::Deleted || task.deleted_at.is_none())
                 .ok_or_else(Problem::no_such_task)?;
             if_match.check(current.version)?;
-            let task = match decide(&current, schemas::now())? {
+            let person = match known {
+                Some(person) => person,
+                None => person(tx, user_id).await?,
+            };
+            let task = match decide(&current, &person, schemas::now())? {
                 None => current,
                 Some(change) => {
                     before_writing(tx, user_id, &change, &current.depends_on).await?;

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::tasks::write_new;
+use super::tasks::{person, write_new};
 use crate::App;
 use crate::answer::Answer;
 use crate::extract::{CurrentUser, IfMatch, JsonObject, Prefer, path_id};
@@ -23,7 +23,7 @@ use crate::metrics::TASKS_CREATED;
 use crate::page::{Page, PageParameters};
 use crate::problem::{Kind, Problem};
 use crate::tasks::view::TaskView;
-use crate::tasks::{self, Change};
+use crate::tasks::{self, Change, Person};
 use crate::templates::view::{NewTemplate, TaskFromTemplate, TemplatePatch, TemplateView};
 use crate::templates::{self, Template, TemplateInput, store};
 
@@ -234,7 +234,8 @@ async fn make_task(
                 let template = store::get(&mut *tx, user_id, id)
                     .await?
                     .ok_or_else(no_such_template)?;
-                let change = task_from(&template, asked, &user.timezone, schemas::now())?;
+                let person = person(tx, user_id).await?;
+                let change = task_from(&template, asked, &person, schemas::now())?;
                 write_new(tx, user_id, change).await
             })
         })
@@ -249,7 +250,7 @@ async fn make_task(
 fn task_from(
     template: &Template,
     mut asked: Map<String, Value>,
-    default_zone: &str,
+    person: &Person,
     now: Timestamp,
 ) -> Result<Change, Problem> {
     let mut problems = Problems::default();
@@ -263,14 +264,14 @@ fn task_from(
     let zone = asked
         .get("timezone")
         .and_then(Value::as_str)
-        .unwrap_or(default_zone);
+        .unwrap_or(&person.timezone);
     let zone = schedule::parse_zone(zone).unwrap_or(schedule::Tz::UTC);
     let day = base_date
         .value()
         .unwrap_or_else(|| now.with_timezone(&zone).date_naive());
     let change = tasks::create(
         templates::task_body(&template.content, day, zone, asked),
-        default_zone,
+        person,
         now,
     );
     if let Err(problem) = &change {

@@ -32,6 +32,9 @@ macro_rules! task_body {
             /// IANA zone; the person's own where it is absent.
             #[schema(example = "Europe/Berlin")]
             timezone: Option<String>,
+            /// Whether `due_at` is a time on the wall that follows the person to another zone; its zone is the account's then. A
+            /// whole day always follows.
+            floating: Option<bool>,
             #[schema(max_items = 20)]
             reminders: Option<Vec<$reminder>>,
             /// Tasks that are to be done before.
@@ -59,11 +62,16 @@ task_body! {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a description of what is read field by field")]
 pub struct NewReminder {
-    /// ISO 8601 duration from the due time, at most 366 days; on a whole day it counts from 9 o'clock.
+    /// ISO 8601 duration from the due time, at most 366 days; on a whole day it counts from the account's `whole_day_time`.
     #[schema(example = "-PT10M")]
     offset: Option<String>,
     /// An instant.
     at: Option<DateTime<Utc>>,
+    nag: Option<NewNag>,
+    /// How late it may still ring when it could not in time: ISO 8601 duration, at most 366 days; `PT0S` drops it. The
+    /// account's setting where it is absent.
+    #[schema(example = "PT2H")]
+    send_late_within: Option<String>,
 }
 
 /// Exactly one of `offset` and `at`.
@@ -73,9 +81,27 @@ pub struct NewReminder {
 struct ReminderPatch {
     /// The reminder of this task that it is to stay.
     id: Option<Uuid>,
-    /// ISO 8601 duration from the due time, at most 366 days; on a whole day it counts from 9 o'clock.
+    /// ISO 8601 duration from the due time, at most 366 days; on a whole day it counts from the account's `whole_day_time`.
     #[schema(example = "-PT10M")]
     offset: Option<String>,
     /// An instant.
     at: Option<DateTime<Utc>>,
+    nag: Option<NewNag>,
+    /// How late it may still ring when it could not in time: ISO 8601 duration, at most 366 days; `PT0S` drops it. The
+    /// account's setting where it is absent.
+    #[schema(example = "PT2H")]
+    send_late_within: Option<String>,
+}
+
+/// Repeats a reminder until its task is done.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "a description of what is read field by field")]
+pub struct NewNag {
+    /// ISO 8601 duration from one ring to the next: a minute to seven days, a day being 24 hours.
+    #[schema(example = "PT10M")]
+    every: String,
+    /// How often it repeats, after the first ring.
+    #[schema(minimum = 1, maximum = 100, example = 3)]
+    times: u8,
 }

@@ -1,11 +1,16 @@
 //! What may happen to a task: pure functions from the task before to the change that is to be written.
 
+use std::collections::HashSet;
+
 use chrono::TimeDelta;
 use db::series::Series;
-use schemas::{Actor, EncodeError, Encoded, Event, FieldChange, Task, TaskEvent, TaskEventKind, Timestamp};
+use schemas::{
+    Actor, EncodeError, Encoded, Event, FieldChange, Task, TaskEvent, TaskEventKind, TaskReminder, Timestamp,
+};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::following::{Person, follow};
 use super::input::{Purpose, TaskInput};
 use super::merge::merge;
 use super::view::TaskView;
@@ -57,11 +62,11 @@ impl Change {
     }
 }
 
-/// Makes a task from what a client sent. `default_zone` is the person's.
+/// Makes a task from what a client sent.
 ///
 /// # Errors
 /// Everything that is wrong with the body.
-pub fn create(body: Map<String, Value>, default_zone: &str, now: Timestamp) -> Result<Change, Problem> {
+pub fn create(body: Map<String, Value>, person: &Person, now: Timestamp) -> Result<Change, Problem> {
     let blank = Task {
         id: Uuid::now_v7(),
         version: 1,
@@ -71,9 +76,9 @@ pub fn create(body: Map<String, Value>, default_zone: &str, now: Timestamp) -> R
         tags: Vec::new(),
         due_at: None,
         due_on: None,
-        timezone: default_zone.to_owned(),
+        timezone: person.timezone.clone(),
         floating: false,
-        whole_day_minute: schemas::WHOLE_DAY_MINUTE,
+        whole_day_minute: person.whole_day_minute,
         reminders: Vec::new(),
         depends_on: Vec::new(),
         series_id: None,
@@ -86,7 +91,7 @@ pub fn create(body: Map<String, Value>, default_zone: &str, now: Timestamp) -> R
     };
     let mut problems = Problems::default();
     let input = TaskInput::read(body, Purpose::Create, Place::root(&mut problems));
-    let (task, series) = merge(input, blank, default_zone, Place::root(&mut problems));
+    let (task, series) = merge(input, blank, person, Place::root(&mut problems));
     problems.finish(Some(Change {
         series,
         ..Change::new(TaskEventKind::Created, task)
@@ -100,11 +105,11 @@ pub fn create(body: Map<String, Value>, default_zone: &str, now: Timestamp) -> R
 pub fn patch(
     patch: TaskInput,
     current: &Task,
-    default_zone: &str,
+    person: &Person,
     now: Timestamp,
 ) -> Result<Option<Change>, Problem> {
     let mut problems = Problems::default();
-    let merged = merge(patch, current.clone(), default_zone, Place::root(&mut problems));
+    let merged = merge(patch, current.clone(), person, Place::root(&mut problems));
     let (merged, series) = problems.finish(Some(merged))?;
     Ok(update(current, merged, now).map(|change| Change {
         series: series.map(|series| Series {
@@ -137,13 +142,24 @@ pub fn complete(current: &Task, now: Timestamp) -> Option<Change> {
     })
 }
 
-/// Opens a task again; `None` when it is open already.
-pub fn reopen(current: &Task, now: Timestamp) -> Option<Change> {
+/// Opens a task again, where the person is now; `None` when it is open already.
+pub fn reopen(current: &Task, person: &Person, now: Timestamp) -> Option<Change> {
     current.completed_at.map(|_| {
-        let mut task = next_version(current.clone(), now);
+        let mut task = next_version(caught_up(current, person, now), now);
         task.completed_at = None;
         Change::new(TaskEventKind::Reopened, task)
     })
+}
+
+/// The task as it would be, had it followed the person while it was not open. Its occurrence stays: the series has gone on.
+fn caught_up(current: &Task, person: &Person, now: Timestamp) -> Task {
+    let followed = follow(current, person, &HashSet::new(), now).map(|change| change.task);
+    Task {
+        version: current.version,
+        updated_at: current.updated_at,
+        occurrence: current.occurrence,
+        ..followed.unwrap_or_else(|| current.clone())
+    }
 }
 
 /// Deletes a task; the row stays, so that its series does not bring it back.
@@ -153,13 +169,44 @@ pub fn delete(current: &Task, now: Timestamp) -> Change {
     Change::new(TaskEventKind::Deleted, task)
 }
 
-/// Brings a deleted task back; `None` when it is not deleted.
-pub fn restore(current: &Task, now: Timestamp) -> Option<Change> {
+/// Brings a deleted task back, where the person is now if it is open; `None` when it is not deleted.
+pub fn restore(current: &Task, person: &Person, now: Timestamp) -> Option<Change> {
     current.deleted_at.map(|_| {
-        let mut task = next_version(current.clone(), now);
+        let task = match current.completed_at {
+            None => caught_up(current, person, now),
+            Some(_) => current.clone(),
+        };
+        let mut task = next_version(task, now);
         task.deleted_at = None;
         Change::new(TaskEventKind::Restored, task)
     })
+}
+
+/// Puts a reminder off: it rings then instead, be it dismissed or rung already. `None` when that is so; the outer `None`, when
+/// the task has no such reminder.
+pub fn snooze(current: &Task, reminder: Uuid, until: Timestamp, now: Timestamp) -> Option<Option<Change>> {
+    with_reminder(current, reminder, now, |reminder| {
+        (reminder.snoozed_until, reminder.dismissed_at) = (Some(until), None);
+    })
+}
+
+/// Silences a reminder: none of its rings that are left comes. `None` when that is so; the outer `None`, when the task has no
+/// such reminder.
+pub fn dismiss(current: &Task, reminder: Uuid, now: Timestamp) -> Option<Option<Change>> {
+    with_reminder(current, reminder, now, |reminder| {
+        reminder.dismissed_at = reminder.dismissed_at.or(Some(now));
+    })
+}
+
+fn with_reminder(
+    current: &Task,
+    id: Uuid,
+    now: Timestamp,
+    change: impl FnOnce(&mut TaskReminder),
+) -> Option<Option<Change>> {
+    let mut task = current.clone();
+    change(task.reminders.iter_mut().find(|reminder| reminder.id == id)?);
+    Some(update(current, task, now))
 }
 
 /// Calls a tag by another name, which the task may have already, or takes it away.

@@ -2,10 +2,12 @@
 //! `merge.rs`.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use chrono::NaiveDate;
+use schedule::duration::MAX_OFFSET_DAYS;
 use schedule::{Offset, Rule, Trigger, Tz};
-use schemas::{Priority, Timestamp};
+use schemas::{Nag, Priority, Timestamp};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -19,6 +21,11 @@ pub const MAX_TAGS: usize = 20;
 /// Longest tag.
 pub const MAX_TAG_CHARS: usize = 50;
 const MAX_DEPENDENCIES: usize = 20;
+/// Most repetitions of a reminder.
+const MAX_NAGS: i64 = 100;
+/// How late a reminder may be said to ring, in seconds, and in words.
+pub const LATE_SECONDS: RangeInclusive<i64> = 0..=MAX_OFFSET_DAYS as i64 * 86_400;
+pub const LATE: &str = "PT0S and P366D";
 /// Most reminders of a task.
 pub const MAX_REMINDERS: usize = 20;
 
@@ -48,6 +55,8 @@ pub struct TaskInput {
     pub due_on: Field<NaiveDate>,
     /// Where `due_at`, offsets and the recurrence are meant.
     pub timezone: Field<Tz>,
+    /// Whether `due_at` follows the person.
+    pub floating: Field<bool>,
     /// At most 20.
     pub reminders: Field<Vec<ReminderInput>>,
     /// At most 20 tasks that are to be done before.
@@ -57,12 +66,16 @@ pub struct TaskInput {
 }
 
 /// A reminder as a client asks for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReminderInput {
     /// The reminder that it is to stay, in a patch.
     pub id: Option<Uuid>,
     /// When it rings.
     pub trigger: Trigger,
+    /// How it repeats.
+    pub nag: Option<Nag>,
+    /// How late it may still ring.
+    pub send_late_within: Option<String>,
 }
 
 impl TaskInput {
@@ -87,6 +100,7 @@ impl TaskInput {
             due_at: fields.take("due_at", read::timestamp),
             due_on: fields.take("due_on", read::date),
             timezone: fields.take("timezone", read::zone),
+            floating: fields.take("floating", read::boolean),
             reminders: fields.take("reminders", |place, value| reminders(place, value, purpose)),
             depends_on: fields.take("depends_on", depends_on),
             recurrence: fields.take("recurrence", recurrence),
@@ -100,6 +114,20 @@ impl TaskInput {
         fields.finish();
         input
     }
+
+    /// Whether the task may follow the person after it, or the person's own zone is asked for: what decides then is where the
+    /// person is now, which a token does not know.
+    pub fn asks_for_the_person(&self) -> bool {
+        self.due_on.is_given() || self.floating.is_given() || self.timezone.is_given()
+    }
+}
+
+/// Whether the task that a client asks for follows the person, so that it matters where the person is now.
+pub fn follows(body: &Map<String, Value>) -> bool {
+    ["due_on", "floating"].into_iter().any(|name| {
+        body.get(name)
+            .is_some_and(|value| !value.is_null() && *value != Value::Bool(false))
+    })
 }
 
 /// Whatever has a title needs one.
@@ -176,7 +204,18 @@ fn reminders(place: &mut Place<'_>, value: Value, purpose: Purpose) -> Option<Ve
         let at = fields.take("at", |place, value| {
             read::timestamp(place, value).map(Trigger::At)
         });
-        let wrong = id.is_invalid() || offset.is_invalid() || at.is_invalid();
+        let nag = fields.take("nag", nag);
+        let send_late_within = fields.take("send_late_within", send_late_within);
+        for name in ["snoozed_until", "dismissed_at"] {
+            fields.take::<()>(name, |place, _| {
+                place.refuse("is not set here: POST to the reminder's own path, /snooze or /dismiss")
+            });
+        }
+        let wrong = id.is_invalid()
+            || offset.is_invalid()
+            || at.is_invalid()
+            || nag.is_invalid()
+            || send_late_within.is_invalid();
         let trigger = match (offset.value(), at.value()) {
             (Some(trigger), None) | (None, Some(trigger)) => Some(trigger),
             _ if wrong => None,
@@ -186,8 +225,35 @@ fn reminders(place: &mut Place<'_>, value: Value, purpose: Purpose) -> Option<Ve
         (!wrong).then_some(ReminderInput {
             id: id.value(),
             trigger: trigger?,
+            nag: nag.value(),
+            send_late_within: send_late_within.value(),
         })
     })
+}
+
+/// How a reminder repeats: every minute to every week, up to a hundred times.
+pub fn nag(place: &mut Place<'_>, value: Value) -> Option<Nag> {
+    let mut fields = Fields::new(read::object(place, value)?, place.reborrow());
+    let every = fields.required("every", |place, value| {
+        read::duration(place, value, 60..=7 * 86_400, "PT1M and P7D")
+    });
+    let times = fields.required("times", |place, value| {
+        let times = value.as_i64().filter(|times| (1..=MAX_NAGS).contains(times));
+        match times.and_then(|times| i32::try_from(times).ok()) {
+            Some(times) => Some(times),
+            None => place.refuse(format!("must be a whole number from 1 to {MAX_NAGS}")),
+        }
+    });
+    fields.finish();
+    Some(Nag {
+        every: every?.0,
+        times: times?,
+    })
+}
+
+/// How late a reminder may still ring, in the form that is stored.
+pub fn send_late_within(place: &mut Place<'_>, value: Value) -> Option<String> {
+    read::duration(place, value, LATE_SECONDS, LATE).map(|(text, _)| text)
 }
 
 /// A rule in full.

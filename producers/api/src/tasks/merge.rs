@@ -2,22 +2,24 @@
 //! a blank one with its fields put over.
 
 use db::series::{Content, Series};
-use schedule::{Due, Offset, Trigger, Tz};
+use schedule::{Due, Trigger, Tz};
 use schemas::{Task, TaskReminder, Timestamp};
-use uuid::Uuid;
 
+use super::following::{self, Person, ring_anew};
 use super::input::{ReminderInput, TaskInput};
 use crate::input::read::{EARLIEST, LATEST};
 use crate::input::{Field, Place};
 
 /// The task after the merge, and the series that it starts, if it starts one. What is wrong is written down at its
 /// `place`; the task means nothing then.
-pub fn merge(
-    input: TaskInput,
-    base: Task,
-    default_zone: &str,
-    mut place: Place<'_>,
-) -> (Task, Option<Series>) {
+pub fn merge(input: TaskInput, base: Task, person: &Person, mut place: Place<'_>) -> (Task, Option<Series>) {
+    let before = base.clone();
+    let (mut merged, series) = put_over(input, base, person, &mut place);
+    ring_anew(&before, &mut merged);
+    (merged, series)
+}
+
+fn put_over(input: TaskInput, base: Task, person: &Person, place: &mut Place<'_>) -> (Task, Option<Series>) {
     // Checks between fields would only confuse where one of those fields is wrong in itself.
     let comparable = !input.due_at.is_invalid() && !input.due_on.is_invalid() && !input.timezone.is_invalid();
     // The field that says when, for what no longer fits it.
@@ -27,7 +29,7 @@ pub fn merge(
         "due_at"
     };
     let due_given = input.due_at.is_given() || input.due_on.is_given();
-    let when_given = due_given || input.timezone.is_given();
+    let when_given = due_given || input.timezone.is_given() || input.floating.is_given();
     // Whichever is given replaces the other.
     let (due_at, due_on) = match (input.due_at, input.due_on) {
         (Field::Value(at), _) => (Some(at), None),
@@ -37,6 +39,27 @@ pub fn merge(
             day.map(Some).merge(base.due_on, || None),
         ),
     };
+    // A day that is new is the person's, unless a zone is asked for.
+    let base_zone = match (due_on, base.due_on) {
+        (Some(_), None) => &person.timezone,
+        _ => &base.timezone,
+    };
+    let zone_asked = input.timezone.map(|zone| zone.name().to_owned());
+    let floating = floating(&input.floating, &base, due_at.is_some(), due_on.is_some(), place);
+    if let Field::Value(zone) = &zone_asked
+        && floating
+        && *zone != person.timezone
+    {
+        place.member("timezone").refuse::<()>(format!(
+            "must be that of the account, {}, which a floating time follows",
+            person.timezone
+        ));
+    }
+    let timezone = if floating && (input.floating.is_given() || !matches!(zone_asked, Field::Absent)) {
+        person.timezone.clone()
+    } else {
+        zone_asked.merge(base_zone.clone(), || person.timezone.clone())
+    };
     let mut merged = Task {
         title: input.title.merge(base.title, String::new),
         description: input.description.map(Some).merge(base.description, || None),
@@ -44,10 +67,13 @@ pub fn merge(
         tags: input.tags.merge(base.tags, Vec::new),
         due_at,
         due_on,
-        timezone: input
-            .timezone
-            .map(|zone| zone.name().to_owned())
-            .merge(base.timezone, || default_zone.to_owned()),
+        timezone,
+        floating,
+        whole_day_minute: if input.due_on.is_given() && due_on.is_some() {
+            person.whole_day_minute
+        } else {
+            base.whole_day_minute
+        },
         depends_on: input.depends_on.merge(base.depends_on, Vec::new),
         ..base
     };
@@ -86,7 +112,7 @@ pub fn merge(
             let mut flaws = merged
                 .reminders
                 .iter()
-                .filter_map(trigger)
+                .filter_map(following::trigger)
                 .filter_map(|trigger| firing_flaw(trigger, anchor, zone));
             if let Some(flaw) = flaws.next() {
                 let name = if due_given { due_name } else { "timezone" };
@@ -156,32 +182,56 @@ fn keep_ids(asked: Vec<ReminderInput>, before: &[TaskReminder], place: &mut Plac
     let mut keep = |trigger| {
         let position = free
             .iter()
-            .position(|reminder| self::trigger(reminder) == Some(trigger))?;
-        Some(free.swap_remove(position).id)
+            .position(|reminder| following::trigger(reminder) == Some(trigger))?;
+        Some(free.swap_remove(position).clone())
     };
     asked
         .into_iter()
-        .map(|ReminderInput { id, trigger }| {
-            let id = id.or_else(|| keep(trigger)).unwrap_or_else(Uuid::now_v7);
-            match trigger {
-                Trigger::Offset(offset) => TaskReminder {
-                    id,
-                    ..TaskReminder::relative(offset.to_string())
-                },
-                Trigger::At(at) => TaskReminder {
-                    id,
-                    ..TaskReminder::absolute(at)
-                },
+        .map(|asked| {
+            let known = match asked.id {
+                Some(id) => before.iter().find(|reminder| reminder.id == id).cloned(),
+                None => keep(asked.trigger),
+            };
+            let fresh = match asked.trigger {
+                Trigger::Offset(offset) => TaskReminder::relative(offset.to_string()),
+                Trigger::At(at) => TaskReminder::absolute(at),
+            };
+            TaskReminder {
+                id: known.as_ref().map_or(fresh.id, |known| known.id),
+                nag: asked.nag,
+                send_late_within: asked.send_late_within,
+                // Whether these still hold is seen when the whole task is known.
+                snoozed_until: known.as_ref().and_then(|known| known.snoozed_until),
+                dismissed_at: known.and_then(|known| known.dismissed_at),
+                ..fresh
             }
         })
         .collect()
 }
 
-fn trigger(reminder: &TaskReminder) -> Option<Trigger> {
-    match (&reminder.offset, reminder.at) {
-        (Some(offset), None) => Offset::parse(offset).ok().map(Trigger::Offset),
-        (None, Some(at)) => Some(Trigger::At(at)),
-        _ => None,
+/// Whether the task floats. One that was floating no longer does where its time is taken away.
+fn floating(
+    asked: &Field<bool>,
+    base: &Task,
+    at_a_time: bool,
+    on_a_day: bool,
+    place: &mut Place<'_>,
+) -> bool {
+    match asked {
+        Field::Value(true) if on_a_day => {
+            let detail = "cannot stand beside due_on: a whole day follows the person anyway";
+            place.member("floating").refuse::<()>(detail);
+            false
+        }
+        Field::Value(true) if !at_a_time => {
+            place
+                .member("floating")
+                .refuse::<()>("needs due_at, which is to follow the person");
+            false
+        }
+        Field::Value(true) => true,
+        Field::Value(false) | Field::Null => false,
+        Field::Absent | Field::Invalid => base.floating && at_a_time,
     }
 }
 

@@ -3,14 +3,17 @@
 
 pub mod body;
 mod change;
+pub mod following;
 pub mod input;
 pub mod merge;
 pub mod view;
 
 pub use change::{
-    Change, KEPT_AFTER_DELETION, complete, create, delete, patch, reopen, restore, retag, update,
+    Change, KEPT_AFTER_DELETION, complete, create, delete, dismiss, patch, reopen, restore, retag, snooze,
+    update,
 };
-pub use input::{MAX_TAG_CHARS, MAX_TAGS, TaskInput};
+pub use following::Person;
+pub use input::{MAX_TAG_CHARS, MAX_TAGS, TaskInput, follows};
 
 #[cfg(test)]
 mod tests;

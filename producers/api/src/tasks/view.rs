@@ -1,7 +1,7 @@
 //! A task as the API shows it.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
-use schemas::{Task, TaskReminder, Timestamp};
+use schemas::{Nag, Task, TaskReminder, Timestamp};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -31,6 +31,11 @@ pub struct TaskView<'a> {
     /// IANA zone in which `due_on`, offsets and the recurrence are meant.
     #[schema(example = "Europe/Berlin")]
     timezone: &'a str,
+    /// Whether `due_at` is a time on the wall that follows the person to another zone. A whole day always does.
+    floating: bool,
+    /// On a whole day: the time of that day from which offsets of reminders count.
+    #[schema(required, example = "09:00")]
+    whole_day_time: Option<String>,
     reminders: Vec<ReminderView<'a>>,
     /// Tasks that are to be done before this one.
     depends_on: &'a [Uuid],
@@ -81,9 +86,9 @@ enum Status {
 /// When to remind: `offset` from the due time, or `at` an instant.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Reminder)]
-struct ReminderView<'a> {
+pub struct ReminderView<'a> {
     id: Uuid,
-    /// ISO 8601 duration; on a whole day it counts from 9 o'clock.
+    /// ISO 8601 duration; on a whole day it counts from `whole_day_time`.
     #[schema(example = "-PT10M")]
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<&'a str>,
@@ -92,6 +97,53 @@ struct ReminderView<'a> {
         serialize_with = "optional_timestamp"
     )]
     at: Option<DateTime<Utc>>,
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nag: Option<NagView<'a>>,
+    /// How late it may still ring, as an ISO 8601 duration; absent where the account's setting counts.
+    #[schema(nullable = false, example = "PT2H")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_late_within: Option<&'a str>,
+    /// When it rings instead of its own time; absent where it was not put off.
+    #[schema(nullable = false)]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "optional_timestamp"
+    )]
+    snoozed_until: Option<DateTime<Utc>>,
+    /// Since when no ring of it is wanted; absent where it was not dismissed.
+    #[schema(nullable = false)]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "optional_timestamp"
+    )]
+    dismissed_at: Option<DateTime<Utc>>,
+}
+
+/// How a reminder repeats until its task is done.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Nag)]
+pub struct NagView<'a> {
+    /// ISO 8601 duration from one ring to the next.
+    #[schema(example = "PT10M")]
+    every: &'a str,
+    /// How often it repeats at most, after the first ring.
+    #[schema(minimum = 1, maximum = 100)]
+    times: i32,
+}
+
+impl<'a> From<&'a Nag> for NagView<'a> {
+    fn from(nag: &'a Nag) -> Self {
+        Self {
+            every: &nag.every,
+            times: nag.times,
+        }
+    }
+}
+
+/// A minute of the day as clocks show it, such as `09:00`.
+pub fn time_of_day(minute: i32) -> String {
+    format!("{:02}:{:02}", minute / 60, minute % 60)
 }
 
 impl<'a> TaskView<'a> {
@@ -108,6 +160,8 @@ impl<'a> TaskView<'a> {
             due_at: task.due_at,
             due_on: task.due_on,
             timezone: &task.timezone,
+            floating: task.floating,
+            whole_day_time: task.due_on.map(|_| time_of_day(task.whole_day_minute)),
             reminders: task.reminders.iter().map(ReminderView::from).collect(),
             depends_on: &task.depends_on,
             blocked_by: task.depends_on.iter().filter(blocks).copied().collect(),
@@ -133,6 +187,10 @@ impl<'a> From<&'a TaskReminder> for ReminderView<'a> {
             id: reminder.id,
             offset: reminder.offset.as_deref(),
             at: reminder.at,
+            nag: reminder.nag.as_ref().map(NagView::from),
+            send_late_within: reminder.send_late_within.as_deref(),
+            snoozed_until: reminder.snoozed_until,
+            dismissed_at: reminder.dismissed_at,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The fields of a template as a client sends them, each checked for itself.
 
 use chrono::{DateTime, NaiveTime, Utc};
+use db::series::InstanceReminder;
 use schedule::{Offset, Tz};
 use schemas::Priority;
 use serde_json::{Map, Value};
@@ -24,12 +25,14 @@ pub struct TemplateInput {
     pub priority: Field<Priority>,
     /// See `TaskInput`.
     pub tags: Field<Vec<String>>,
-    /// Offsets from the due time.
-    pub reminders: Field<Vec<Offset>>,
+    /// Counted from the due time.
+    pub reminders: Field<Vec<InstanceReminder>>,
     /// On which day a task is due: so many days after the one that it is made for.
     pub due_offset: Field<i64>,
     /// At what time of that day.
     pub due_time: Field<NaiveTime>,
+    /// Whether that time follows the person.
+    pub floating: Field<bool>,
 }
 
 impl TemplateInput {
@@ -68,8 +71,9 @@ impl TemplateInput {
             priority: input::priority(&mut fields),
             tags: fields.take("tags", input::tags),
             due_offset: fields.take("due_offset", days),
-            due_time: fields.take("due_time", time),
-            reminders: fields.take("reminders", recurring::offsets),
+            due_time: fields.take("due_time", read::time),
+            reminders: fields.take("reminders", recurring::reminders),
+            floating: fields.take("floating", read::boolean),
             from_task,
         };
         fields.finish();
@@ -90,20 +94,5 @@ fn days(place: &mut Place<'_>, value: Value) -> Option<i64> {
     match moved.filter(|moved| moved.num_seconds() == moved.num_days() * 86_400 && !text.contains('T')) {
         Some(moved) => Some(moved.num_days()),
         None => place.refuse("must be whole days or weeks, such as P3D; the time of day is due_time"),
-    }
-}
-
-/// A time of day: hours and minutes, perhaps seconds.
-fn time(place: &mut Place<'_>, value: Value) -> Option<NaiveTime> {
-    const LENGTHS: [usize; 2] = ["09:30".len(), "09:30:00".len()];
-    let text = read::string(place, value)?;
-    let time = ["%H:%M", "%H:%M:%S"]
-        .into_iter()
-        .find_map(|format| NaiveTime::parse_from_str(&text, format).ok())
-        // chrono takes a leap second, which no clock face shows.
-        .filter(|time| LENGTHS.contains(&text.len()) && chrono::Timelike::nanosecond(time) == 0);
-    match time {
-        Some(time) => Some(time),
-        None => place.refuse("must be a time of day such as 09:30"),
     }
 }

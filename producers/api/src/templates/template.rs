@@ -1,8 +1,8 @@
 //! What a template may be, and the task that comes of it. Pure: no database, no HTTP.
 
 use chrono::{Days, NaiveDate, NaiveTime, SecondsFormat, TimeDelta};
-use db::series;
-use schedule::{Offset, Tz, resolve_local};
+use db::series::{self, InstanceReminder};
+use schedule::{Tz, resolve_local};
 use schemas::{Priority, Task, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -45,8 +45,11 @@ pub struct Content {
     /// When a task is due, if it is.
     #[serde(default)]
     pub due: Option<Due>,
-    /// How far from the due time each reminder rings, such as `-PT10M`.
-    pub reminders: Vec<String>,
+    /// Whether a due time follows the person; see [`Task::floating`].
+    #[serde(default)]
+    pub floating: bool,
+    /// When a task reminds.
+    pub reminders: Vec<InstanceReminder>,
 }
 
 /// When a task is due, seen from the day that it is made for.
@@ -83,6 +86,7 @@ impl Content {
             } else {
                 Vec::new()
             },
+            floating: task.floating && due.is_some(),
             due,
         }
     }
@@ -130,7 +134,7 @@ fn put_over(input: TemplateInput, base: Content) -> Result<Content, Problem> {
         }
         time => time.map(Some).merge(base.due.and_then(|due| due.time), || None),
     };
-    let texts = |offsets: Vec<Offset>| offsets.iter().map(Offset::to_string).collect();
+    let floating_given = matches!(input.floating, Field::Value(true));
     let blamed = if input.reminders.is_given() {
         "/reminders"
     } else {
@@ -142,8 +146,16 @@ fn put_over(input: TemplateInput, base: Content) -> Result<Content, Problem> {
         priority: input.priority.merge(base.priority, Default::default),
         tags: input.tags.merge(base.tags, Vec::new),
         due: days.map(|days| Due { days, time }),
-        reminders: input.reminders.map(texts).merge(base.reminders, Vec::new),
+        // Without a time of day there is nothing that could float: a whole day follows anyway.
+        floating: input.floating.merge(base.floating, || false) && days.is_some() && time.is_some(),
+        reminders: input.reminders.merge(base.reminders, Vec::new),
     };
+    if floating_given && !content.floating {
+        problems.add(
+            "/floating",
+            "needs due_time: a whole day follows the person anyway",
+        );
+    }
     if content.due.is_none() && !content.reminders.is_empty() {
         let detail = match blamed {
             "/reminders" => "need due_offset, which they count from",
@@ -174,7 +186,15 @@ pub fn task_body(
         let reminders: Vec<_> = content
             .reminders
             .iter()
-            .map(|offset| json!({"offset": offset}))
+            .map(
+                |InstanceReminder {
+                     offset,
+                     nag,
+                     send_late_within,
+                 }| {
+                    json!({"offset": offset, "nag": nag, "send_late_within": send_late_within})
+                },
+            )
             .collect();
         body.insert("reminders".to_owned(), json!(reminders));
     }
@@ -192,6 +212,9 @@ pub fn task_body(
                 let at = resolve_local(day.and_time(time), zone);
                 let text = at.to_rfc3339_opts(SecondsFormat::Micros, true);
                 body.insert("due_at".to_owned(), json!(text));
+                // A zone that is asked for is meant: the time stays in it.
+                let follows = content.floating && asked.get("timezone").is_none_or(Value::is_null);
+                body.insert("floating".to_owned(), json!(follows));
             }
             None => {
                 body.insert("due_on".to_owned(), json!(day.to_string()));

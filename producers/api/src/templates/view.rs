@@ -6,6 +6,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Due, Template};
+use crate::recurring::body::NewRecurringReminder;
+use crate::recurring::view::OffsetView;
 use crate::tasks::body::NewReminder;
 use crate::tasks::view::{PriorityName, timestamp};
 
@@ -30,19 +32,13 @@ pub struct TemplateView<'a> {
     /// At what time of that day; null where it is due on the whole day.
     #[schema(required, example = "09:30")]
     due_time: Option<String>,
-    reminders: Vec<TemplateReminder<'a>>,
+    /// Whether that time follows the person; a whole day always does.
+    floating: bool,
+    reminders: Vec<OffsetView<'a>>,
     #[serde(serialize_with = "timestamp")]
     created_at: DateTime<Utc>,
     #[serde(serialize_with = "timestamp")]
     updated_at: DateTime<Utc>,
-}
-
-/// When to remind of a task.
-#[derive(Debug, Serialize, ToSchema)]
-struct TemplateReminder<'a> {
-    /// ISO 8601 duration from the due time; on a whole day it counts from 9 o'clock.
-    #[schema(example = "-PT10M")]
-    offset: &'a str,
 }
 
 impl<'a> From<&'a Template> for TemplateView<'a> {
@@ -57,11 +53,8 @@ impl<'a> From<&'a Template> for TemplateView<'a> {
             tags: &content.tags,
             due_offset: content.due.map(due_offset),
             due_time: content.due.and_then(|due| due.time).map(due_time),
-            reminders: content
-                .reminders
-                .iter()
-                .map(|offset| TemplateReminder { offset })
-                .collect(),
+            floating: content.floating,
+            reminders: content.reminders.iter().map(OffsetView::from).collect(),
             created_at: template.created_at,
             updated_at: template.updated_at,
         }
@@ -106,9 +99,11 @@ macro_rules! template_body {
             /// A time of that day; needs `due_offset`. Without it tasks are due on the whole day.
             #[schema(example = "09:30")]
             due_time: Option<String>,
+            /// Whether that time follows the person; needs `due_time`.
+            floating: Option<bool>,
             /// They count from the due time, so they need `due_offset`.
             #[schema(max_items = 20)]
-            reminders: Option<Vec<NewTemplateReminder>>,
+            reminders: Option<Vec<NewRecurringReminder>>,
         }
     };
 }
@@ -124,16 +119,6 @@ template_body! {
 template_body! {
     /// A merge patch (RFC 7396) of a template: what is absent stays, null stands for the default.
     TemplatePatch {}
-}
-
-/// When to remind of a task.
-#[derive(ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "a description of what is read field by field")]
-struct NewTemplateReminder {
-    /// ISO 8601 duration from the due time, at most 366 days; on a whole day it counts from 9 o'clock.
-    #[schema(example = "-PT10M")]
-    offset: String,
 }
 
 /// A task from a template. Besides `base_date` it takes every field of a new task; what is given counts instead of what the
@@ -162,6 +147,8 @@ pub struct TaskFromTemplate {
     /// IANA zone; the person's own where it is absent.
     #[schema(example = "Europe/Berlin")]
     timezone: Option<String>,
+    /// Whether `due_at` is a time on the wall that follows the person.
+    floating: Option<bool>,
     #[schema(max_items = 20)]
     reminders: Option<Vec<NewReminder>>,
     /// Tasks that are to be done before.

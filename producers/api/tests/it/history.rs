@@ -202,7 +202,7 @@ async fn reminders_and_notifications_tell_what_became_of_them() {
     let at = at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     assert_eq!(
         fired["reminder"],
-        json!({"id": reminder.id, "fire_at": at, "fired_at": at, "snoozed_until": null, "reason": null})
+        json!({"id": reminder.id, "fire_at": at, "ring": 0, "fired_at": at, "snoozed_until": null, "reason": null})
     );
     assert_eq!(
         failed["notification"],

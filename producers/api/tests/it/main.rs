@@ -19,6 +19,7 @@ mod http;
 mod idempotency;
 mod isolation;
 mod me;
+mod moves;
 mod outbox;
 mod paging;
 mod personal_tokens;

@@ -54,7 +54,36 @@ async fn a_person_sees_and_changes_the_own_account() {
         .await;
     assert_eq!(task.json()["timezone"], "Asia/Tokyo");
 
+    assert_eq!(
+        (&changed["whole_day_time"], &changed["send_late_within"]),
+        (&json!("09:00"), &json!("PT24H"))
+    );
+    let settings = json!({"whole_day_time": "07:30", "send_late_within": "PT90M"});
+    let answer = ada.patch("/api/me", &settings).await;
+    assert_eq!(answer.header(ETAG), "\"3\"", "{}", answer.text);
+    let changed = answer.json();
+    assert_eq!(
+        (&changed["whole_day_time"], &changed["send_late_within"]),
+        (&json!("07:30"), &json!("PT1H30M"))
+    );
+    assert_eq!(ada.patch("/api/me", &settings).await.json(), changed);
+    let kept: (i32, i64) =
+        sqlx::query_as("select whole_day_minute, send_late_within_seconds from accounts.users where id = $1")
+            .bind(ada.id)
+            .fetch_one(server.database.admin())
+            .await
+            .unwrap();
+    assert_eq!(kept, (450, 5400));
+
     for (body, places) in [
+        (
+            json!({"whole_day_time": "24:00", "send_late_within": "P367D"}),
+            vec!["/whole_day_time", "/send_late_within"],
+        ),
+        (
+            json!({"whole_day_time": "09:00:30", "send_late_within": null}),
+            vec!["/whole_day_time", "/send_late_within"],
+        ),
         (
             json!({"name": null, "timezone": "Mars/Olympus", "x": 1}),
             vec!["/name", "/timezone", "/x"],

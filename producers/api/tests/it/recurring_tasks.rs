@@ -95,7 +95,8 @@ async fn a_recurring_task_comes_back_as_it_was_made_and_has_its_first_instance()
     assert_eq!(created.header(LOCATION), format!("{ALL}/{id}"));
     let expected = json!({
         "id": id, "version": 1, "title": "Water the plants", "description": "All of *them*", "priority": "high",
-        "tags": ["home"], "reminders": [{"offset": "-PT1H"}, {"offset": "PT0S"}], "timezone": "Asia/Tokyo",
+        "tags": ["home"], "floating": false, "reminders": [{"offset": "-PT1H"}, {"offset": "PT0S"}],
+        "timezone": "Asia/Tokyo",
         "starts_at": "2097-02-01T00:00:00.000000Z", "starts_on": null,
         "recurrence": "FREQ=WEEKLY;INTERVAL=2;COUNT=5", "recurrence_type": "weekly", "interval": 2, "count": 5,
         "ends_at": null, "status": "active", "paused_at": null, "ended_at": null,

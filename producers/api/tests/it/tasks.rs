@@ -40,6 +40,8 @@ async fn a_task_comes_back_as_it_was_made() {
         "due_at": "2027-02-01T08:00:00.123456Z",
         "due_on": null,
         "timezone": "Asia/Tokyo",
+        "floating": false,
+        "whole_day_time": null,
         "depends_on": [],
         "blocked_by": [],
         "reminders": [

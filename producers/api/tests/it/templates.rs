@@ -49,7 +49,8 @@ async fn a_template_comes_back_as_it_was_made_and_changes_from_version_to_versio
     let (path, made) = template(&ada, &packing()).await;
     let expected = json!({
         "id": made["id"], "version": 1, "title": "Pack", "description": "*All* of it", "priority": "high",
-        "tags": ["travel"], "due_offset": "-P1D", "due_time": "18:30", "reminders": [{"offset": "-PT1H"}],
+        "tags": ["travel"], "due_offset": "-P1D", "due_time": "18:30", "floating": false,
+        "reminders": [{"offset": "-PT1H"}],
         "created_at": made["created_at"], "updated_at": made["created_at"],
     });
     assert_eq!(made, expected);
