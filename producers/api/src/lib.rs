@@ -19,6 +19,7 @@ mod problem;
 mod query;
 mod rate_limit;
 mod recurring;
+mod reminders;
 mod routes;
 mod tasks;
 mod templates;

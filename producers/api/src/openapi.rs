@@ -19,6 +19,7 @@ use crate::problem::ProblemDocument;
     tags(
         (name = "Accounts", description = "Getting an account and tokens"),
         (name = "Tasks", description = "A person's tasks"),
+        (name = "Reminders", description = "When they ring, and putting them off"),
         (name = "Tags", description = "What a person's tasks are tagged with"),
         (name = "Recurring tasks", description = "Tasks that come again"),
         (name = "Templates", description = "What tasks are made from"),

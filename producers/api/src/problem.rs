@@ -53,6 +53,8 @@ pub enum Kind {
     TooManyTokens,
     /// The recurring task has ended: nothing comes of it any more.
     RecurringTaskEnded,
+    /// The task is completed: none of its reminders rings.
+    TaskNotOpen,
     /// `If-Match` names another version.
     StaleVersion,
     /// The body is too large.
@@ -82,7 +84,7 @@ pub enum Kind {
 impl Kind {
     /// Every kind, in the order of the README.
     #[cfg(test)]
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::MalformedJson,
         Self::InvalidQuery,
         Self::InvalidHeader,
@@ -101,6 +103,7 @@ impl Kind {
         Self::TagExists,
         Self::TooManyTokens,
         Self::RecurringTaskEnded,
+        Self::TaskNotOpen,
         Self::StaleVersion,
         Self::BodyTooLarge,
         Self::UriTooLong,
@@ -192,6 +195,7 @@ impl Kind {
                 "recurring-task-ended",
                 "The recurring task has ended",
             ),
+            Self::TaskNotOpen => (StatusCode::CONFLICT, "task-not-open", "The task is not open"),
             Self::StaleVersion => (
                 StatusCode::PRECONDITION_FAILED,
                 "stale-version",

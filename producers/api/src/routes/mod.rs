@@ -8,6 +8,7 @@ mod history;
 mod me;
 pub mod pages;
 mod recurring_tasks;
+mod reminders;
 mod sessions;
 mod tags;
 mod tasks;
@@ -31,5 +32,6 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(tags::router())
         .merge(history::router())
         .merge(recurring_tasks::router())
+        .merge(reminders::router())
         .merge(templates::router())
 }

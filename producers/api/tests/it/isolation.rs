@@ -5,6 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::reminders::known;
 use crate::server::{Answer, Person, Server};
 
 #[tokio::test]
@@ -82,10 +83,10 @@ async fn one_of_everything(ada: &Person) -> Vec<String> {
         }
         made
     };
-    let task =
-        json!({"title": SECRET, "description": SECRET, "tags": [SECRET], "due_at": "2097-02-01T08:00:00Z"});
+    let task = json!({"title": SECRET, "description": SECRET, "tags": [SECRET], "due_at": "2097-02-01T08:00:00Z",
+                      "reminders": [{"offset": "-PT10M"}, {"offset": "-PT5M"}]});
     let deleted = made(ada.post("/api/tasks", &task).await);
-    made(ada.post("/api/tasks", &task).await);
+    let reminding = made(ada.post("/api/tasks", &task).await);
     made(
         ada.post(
             "/api/recurring-tasks",
@@ -116,6 +117,9 @@ async fn one_of_everything(ada: &Person) -> Vec<String> {
     .await
     .unwrap();
     names.push(session.to_string());
+    // One that the scanner has seen, and one that it has not.
+    names.push(known(ada, &reminding, 0, "armed", 10).await);
+    names.extend(reminding["reminders"][1]["id"].as_str().map(str::to_owned));
     names
 }
 
@@ -165,6 +169,7 @@ async fn no_operation_of_the_description_reaches_what_is_another_persons() {
         "/api/tasks?deleted=true",
         "/api/recurring-tasks",
         "/api/templates",
+        "/api/reminders",
         "/api/tags",
         "/api/me/sessions",
     ];

@@ -25,6 +25,7 @@ mod paging;
 mod personal_tokens;
 mod rate_limit;
 mod recurring_tasks;
+mod reminders;
 mod search;
 mod server;
 mod sessions;
