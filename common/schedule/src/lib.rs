@@ -8,17 +8,20 @@
 //! - [`due`]: a due time or a whole day, and the instants that they stand for.
 //! - [`duration`]: signed offsets such as `-PT10M` relative to a due time, and reminder triggers.
 //! - [`rule`]: recurrence rules, those of the crate `recurrence` as far as the product takes them.
+//! - [`interval`]: what comes some time after it was last done, whenever that was.
 //!
 //! Zone data is compiled in by `chrono-tz`, which holds transitions up to the year 2099; later instants keep
 //! the last offset of their zone.
 
 pub mod due;
 pub mod duration;
+pub mod interval;
 pub mod rule;
 pub mod zone;
 
 pub use chrono_tz::Tz;
 pub use due::Due;
 pub use duration::{Offset, OffsetError, Trigger};
-pub use rule::{Rule, RuleError};
+pub use interval::{Interval, NotAnInterval};
+pub use rule::{Rule, RuleError, Timeline};
 pub use zone::{ZoneError, parse_zone, resolve_local};

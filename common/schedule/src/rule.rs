@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, SubsecRound, TimeDelta, Utc};
 use chrono_tz::Tz;
 use recurrence::{Error, Freq, Moment, Recurrence, Start};
 
@@ -72,7 +72,100 @@ impl Rule {
         Ok(Self(rule))
     }
 
-    /// The first occurrence strictly after `after`, of the rule starting at `dtstart` in `zone`.
+    /// The rule from its start on, made ready once to be asked often: with further `dates`, which need not fit the rule, and
+    /// without `exceptions`. All are taken by the second.
+    ///
+    /// A rule that never has an occurrence leaves the dates alone.
+    ///
+    /// # Errors
+    ///
+    /// [`RuleError::StartOutOfRange`] for a start outside of the years 1900 to 2399, and [`RuleError::Rule`] for more than
+    /// [`recurrence::MAX_DATES`] dates and exceptions together.
+    ///
+    /// ```
+    /// use schedule::{Rule, parse_zone};
+    ///
+    /// let start = "2026-10-24T07:00:00Z".parse()?;
+    /// let daily = Rule::parse("FREQ=DAILY")?;
+    /// let timeline = daily.timeline(start, parse_zone("Europe/Berlin")?, &[], &["2026-10-25T08:00:00Z".parse()?])?;
+    /// let next = timeline.after(start).next().transpose()?;
+    /// assert_eq!(next, Some("2026-10-26T08:00:00Z".parse()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn timeline(
+        &self,
+        dtstart: DateTime<Utc>,
+        zone: Tz,
+        dates: &[DateTime<Utc>],
+        exceptions: &[DateTime<Utc>],
+    ) -> Result<Timeline, RuleError> {
+        let start = start(dtstart, zone)?;
+        let moments = |instants: &[DateTime<Utc>]| -> Vec<Moment> {
+            let whole = instants.iter().map(|at| at.trunc_subsecs(0));
+            whole.map(Moment::from).collect()
+        };
+        let (dates, mut exceptions) = (moments(dates), moments(exceptions));
+        match Recurrence::new(start, std::slice::from_ref(&self.0), &dates, &exceptions) {
+            Ok(set) => Ok(Timeline(Some(set))),
+            // Stored rules are asked again and again: that they have no occurrence is an answer.
+            Err(Error::NeverMatches | Error::EndsBeforeStart | Error::EndsBeforeFirst) => {
+                if dates.is_empty() {
+                    return Ok(Timeline(None));
+                }
+                // Without a rule the start would be one of the dates.
+                if !dates.contains(&Moment::from(dtstart.trunc_subsecs(0))) {
+                    exceptions.push(dtstart.trunc_subsecs(0).into());
+                }
+                Ok(Timeline(Some(Recurrence::new(start, &[], &dates, &exceptions)?)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// FREQ.
+    pub(crate) fn freq(&self) -> Freq {
+        self.0.freq()
+    }
+
+    /// INTERVAL.
+    pub(crate) fn interval(&self) -> u32 {
+        self.0.interval()
+    }
+
+    /// COUNT.
+    #[must_use]
+    pub fn count(&self) -> Option<u32> {
+        self.0.count()
+    }
+
+    /// The same rule with another end: no occurrence after `last`, and no COUNT.
+    ///
+    /// # Errors
+    ///
+    /// [`RuleError::Rule`] when the text gets longer than a rule may be.
+    pub fn until(&self, last: DateTime<Utc>) -> Result<Self, RuleError> {
+        self.ending(&format!(";UNTIL={}", last.format("%Y%m%dT%H%M%SZ")))
+    }
+
+    /// The same rule with that COUNT, and no UNTIL.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rule::parse`] for a COUNT of none or of too many.
+    pub fn counting(&self, count: u32) -> Result<Self, RuleError> {
+        self.ending(&format!(";COUNT={count}"))
+    }
+
+    fn ending(&self, end: &str) -> Result<Self, RuleError> {
+        let text = self.to_string();
+        let parts = text
+            .split(';')
+            .filter(|part| !part.starts_with("COUNT=") && !part.starts_with("UNTIL="));
+        Self::parse(&(parts.collect::<Vec<_>>().join(";") + end))
+    }
+
+    /// The first occurrence strictly after `after`, of the rule starting at `dtstart` in `zone`: the first of its
+    /// [`timeline`](Rule::timeline).
     ///
     /// `None` when the rule has ended, or never has an occurrence. Takes microseconds, whatever the age of the start.
     ///
@@ -95,14 +188,10 @@ impl Rule {
         zone: Tz,
         after: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>, RuleError> {
-        match self.recurrence(dtstart, zone) {
-            Ok(set) => Ok(set.after(after.into())?.and_then(|next| next.instant())),
-            // Stored rules are asked again and again: that they have no occurrence is an answer.
-            Err(RuleError::Rule(Error::NeverMatches | Error::EndsBeforeStart | Error::EndsBeforeFirst)) => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        self.timeline(dtstart, zone, &[], &[])?
+            .after(after)
+            .next()
+            .transpose()
     }
 
     /// Refuses a rule that has no occurrence with this start.
@@ -112,15 +201,49 @@ impl Rule {
     /// [`RuleError::Rule`] with [`Error::EndsBeforeStart`], [`Error::EndsBeforeFirst`] or [`Error::NeverMatches`], and
     /// [`RuleError::StartOutOfRange`].
     pub fn check(&self, dtstart: DateTime<Utc>, zone: Tz) -> Result<(), RuleError> {
-        self.recurrence(dtstart, zone).map(|_| ())
+        Recurrence::new(start(dtstart, zone)?, std::slice::from_ref(&self.0), &[], &[])?;
+        Ok(())
+    }
+}
+
+fn start(dtstart: DateTime<Utc>, zone: Tz) -> Result<Start, RuleError> {
+    if !STARTS.contains(&dtstart.with_timezone(&zone).year()) {
+        return Err(RuleError::StartOutOfRange);
+    }
+    Ok(Start::new(Moment::from(dtstart), Some(zone))?)
+}
+
+/// The occurrences of a rule with its start, its further dates and its exceptions: see [`Rule::timeline`].
+#[derive(Debug, Clone)]
+pub struct Timeline(Option<Recurrence>);
+
+impl Timeline {
+    /// The occurrences strictly after `after`, in their order, each found when it is asked for. An error, of which there is
+    /// none but that one took too much work to find, is the last item.
+    pub fn after(&self, after: DateTime<Utc>) -> impl Iterator<Item = Result<DateTime<Utc>, RuleError>> {
+        let range = self.0.as_ref().map(|set| set.range(Some(after.into()), None));
+        let (found, failed) = match range.transpose() {
+            Ok(found) => (found, None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        failed
+            .into_iter()
+            .chain(found.into_iter().flatten())
+            .filter_map(|moment| match moment {
+                Ok(moment) => moment.instant().map(Ok),
+                Err(error) => Some(Err(error.into())),
+            })
     }
 
-    fn recurrence(&self, dtstart: DateTime<Utc>, zone: Tz) -> Result<Recurrence, RuleError> {
-        if !STARTS.contains(&dtstart.with_timezone(&zone).year()) {
-            return Err(RuleError::StartOutOfRange);
-        }
-        let start = Start::new(Moment::from(dtstart), Some(zone))?;
-        Ok(Recurrence::new(start, std::slice::from_ref(&self.0), &[], &[])?)
+    /// The last occurrence that is not after `until`.
+    ///
+    /// # Errors
+    ///
+    /// [`RuleError::Rule`] with [`Error::TooMuchWork`].
+    pub fn last_until(&self, until: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, RuleError> {
+        let Some(set) = &self.0 else { return Ok(None) };
+        let before = until.trunc_subsecs(0) + TimeDelta::seconds(1);
+        Ok(set.before(before.into())?.and_then(|last| last.instant()))
     }
 }
 

@@ -1,9 +1,11 @@
 //! The public face of the crate, as its users see it.
 
+mod interval;
 mod offset;
 mod oracle;
 mod rule_occurrences;
 mod rule_text;
+mod timeline;
 mod zone;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
