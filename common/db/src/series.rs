@@ -3,8 +3,10 @@
 //! **Lock order.** Whoever needs both locks the series first and then its instances, in the order of their ids. Whoever
 //! needs a task alone locks no series after it. So nobody waits for somebody who waits for him.
 
-use chrono::NaiveDate;
-use schedule::{Due, Offset, Rule, RuleError, Tz, ZoneError};
+use std::collections::BTreeMap;
+
+use chrono::{NaiveDate, SubsecRound, TimeDelta};
+use schedule::{Due, Interval, NotAnInterval, Offset, Rule, RuleError, Tz, ZoneError};
 use schemas::{Nag, Priority, Task, TaskReminder, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
@@ -16,9 +18,24 @@ use crate::tasks;
 
 macro_rules! columns {
     () => {
-        "id, version, rrule, starts_at, timezone, content, paused_at, ended_at, created_at, updated_at, deleted_at"
+        "id, version, rrule, starts_at, timezone, content, paused_at, ended_at, created_at, updated_at, deleted_at, \
+         rdates, exdates, anchor, overlap, split_from"
     };
 }
+
+/// What is read: the columns, and how far the series has come, which rows of older versions do not say.
+macro_rules! selected {
+    () => {
+        concat!(
+            columns!(),
+            ", coalesce(made_through, (select max(t.occurrence) from tasks.tasks t
+                where t.user_id = series.user_id and t.series_id = series.id)) as made_through"
+        )
+    };
+}
+
+/// Most dates that a series has beside its rule, and most exceptions from it.
+pub const MAX_DATES: usize = 500;
 
 /// A rule by which tasks recur, and what they are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +50,19 @@ pub struct Series {
     pub starts_at: Timestamp,
     /// IANA zone that the rule is meant in.
     pub timezone: String,
+    /// RDATE: further occurrences, at most [`MAX_DATES`]. None before the start.
+    pub rdates: Vec<Timestamp>,
+    /// EXDATE: what would be an occurrence and is none, at most [`MAX_DATES`]. By the second.
+    pub exdates: Vec<Timestamp>,
+    /// What the next occurrence counts from.
+    pub anchor: Anchor,
+    /// What happens when an occurrence falls due while the instance of an earlier one is open.
+    pub overlap: Overlap,
+    /// The last occurrence that the series has come to: its instance is made, and what comes next is the first one after it.
+    /// A person may have had a later one made to move it.
+    pub made_through: Option<Timestamp>,
+    /// The series that this one went on from.
+    pub split_from: Option<Uuid>,
     /// What the next instance is made with.
     pub content: Content,
     /// Since when no instance follows a completed one, for the time being.
@@ -45,6 +75,68 @@ pub struct Series {
     pub updated_at: Timestamp,
     /// When it was deleted; it is ended then.
     pub deleted_at: Option<Timestamp>,
+}
+
+/// A choice that is stored by its name.
+macro_rules! named {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub enum $name {
+            $($(#[$variant_meta])* $variant,)+
+        }
+
+        impl $name {
+            /// The name, as it is stored and as clients write it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+
+            /// What has that name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($text => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+
+            fn read(row: &PgRow, column: &str) -> Result<Self, sqlx::Error> {
+                let name: &str = row.try_get(column)?;
+                Self::from_name(name).ok_or_else(|| sqlx::Error::ColumnDecode {
+                    index: column.to_owned(),
+                    source: format!("{name:?} is none").into(),
+                })
+            }
+        }
+    };
+}
+
+named! {
+    /// What the next occurrence of a series counts from.
+    Anchor {
+        /// The start: it is where the rule says, whenever the last was done.
+        #[default]
+        Schedule = "schedule",
+        /// The completion of the last: it is an interval after that.
+        Completion = "completion",
+    }
+}
+
+named! {
+    /// What happens when an occurrence of a series falls due while the instance of an earlier one is open.
+    Overlap {
+        /// It is passed over: there is one open instance, and what was missed until it is completed is not made up for.
+        #[default]
+        Skip = "skip",
+        /// The open instance moves to it.
+        RollForward = "roll_forward",
+        /// It has an instance of its own, made ahead: every occurrence has one.
+        PileUp = "pile_up",
+    }
 }
 
 /// What the instances of a series have in common when they are made.
@@ -179,7 +271,7 @@ impl From<InstanceReminder> for TaskReminder {
 }
 
 impl Series {
-    /// A new series.
+    /// A new series, whose first instance is made with it.
     #[must_use]
     pub fn new(
         rrule: String,
@@ -194,6 +286,12 @@ impl Series {
             rrule,
             starts_at,
             timezone,
+            rdates: Vec::new(),
+            exdates: Vec::new(),
+            anchor: Anchor::default(),
+            overlap: Overlap::default(),
+            made_through: Some(starts_at),
+            split_from: None,
             content,
             paused_at: None,
             ended_at: None,
@@ -209,26 +307,64 @@ impl Series {
         self.paused_at.is_none() && self.ended_at.is_none()
     }
 
-    /// The first occurrence strictly after `after`; `None` when there is no further one. The first of all is the start, even
-    /// where it does not match the rule.
+    /// The occurrences, made ready once to be asked often.
     ///
     /// # Errors
     /// When the rule or the zone cannot be used.
-    pub fn next_after(&self, after: Timestamp) -> Result<Option<Timestamp>, Unusable> {
+    pub fn timeline(&self) -> Result<Timeline<'_>, Unusable> {
         let zone = schedule::parse_zone(&self.timezone).map_err(|source| Unusable::Zone {
             series_id: self.id,
             source,
         })?;
-        if self.starts_at > after {
-            return Ok(Some(self.starts_at));
+        let unusable = |source| self.unusable(source);
+        let rule = Rule::parse(&self.rrule).map_err(unusable)?;
+        let occurrences = match self.anchor {
+            Anchor::Schedule => Occurrences::Rule(
+                rule.timeline(self.starts_at, zone, &self.rdates, &self.exdates)
+                    .map_err(unusable)?,
+            ),
+            Anchor::Completion => {
+                let interval = Interval::of(&rule).map_err(|source| Unusable::Interval {
+                    series_id: self.id,
+                    rrule: self.rrule.clone(),
+                    source,
+                })?;
+                Occurrences::Interval(interval, zone)
+            }
+        };
+        Ok(Timeline {
+            series: self,
+            occurrences,
+        })
+    }
+
+    fn unusable(&self, source: RuleError) -> Unusable {
+        Unusable::Rule {
+            series_id: self.id,
+            rrule: self.rrule.clone(),
+            source,
         }
-        Rule::parse(&self.rrule)
-            .and_then(|rule| rule.next_after(self.starts_at, zone, after))
-            .map_err(|source| Unusable::Rule {
-                series_id: self.id,
-                rrule: self.rrule.clone(),
-                source,
-            })
+    }
+
+    /// The first occurrence strictly after `after`: see [`Timeline::after`].
+    ///
+    /// # Errors
+    /// When the rule or the zone cannot be used.
+    pub fn next_after(&self, after: Timestamp) -> Result<Option<Timestamp>, Unusable> {
+        self.timeline()?.after(after).next().transpose()
+    }
+
+    /// The next occurrence that does not wait for a completion: whoever makes instances ahead, or moves them, is to look at
+    /// the series then. What cannot be used has none, until it is changed.
+    #[must_use]
+    pub fn attend_at(&self) -> Option<Timestamp> {
+        if !self.is_active() || self.overlap == Overlap::Skip {
+            return None;
+        }
+        let before = self.starts_at - TimeDelta::seconds(1);
+        self.next_after(self.made_through.unwrap_or(before))
+            .ok()
+            .flatten()
     }
 
     /// The `due_at` and `due_on` of the instance of an occurrence.
@@ -273,6 +409,88 @@ impl Series {
     }
 }
 
+/// The occurrences of a series: see [`Series::timeline`].
+#[derive(Debug, Clone)]
+pub struct Timeline<'a> {
+    series: &'a Series,
+    occurrences: Occurrences,
+}
+
+#[derive(Debug, Clone)]
+enum Occurrences {
+    Rule(schedule::Timeline),
+    Interval(Interval, Tz),
+}
+
+impl Timeline<'_> {
+    /// The occurrences strictly after `after`, in their order, each found when it is asked for. The first of all is the start,
+    /// even where it does not match the rule, unless it is an exception. Of a series that counts from completions it is
+    /// where they are if one was completed at `after`, the next on its day, and so on.
+    pub fn after(&self, after: Timestamp) -> impl Iterator<Item = Result<Timestamp, Unusable>> {
+        let series = self.series;
+        let excepted = |at: Timestamp| {
+            let mut exdates = series.exdates.iter();
+            exdates.any(|exdate| exdate.trunc_subsecs(0) == at.trunc_subsecs(0))
+        };
+        let start = Some(series.starts_at).filter(|start| {
+            *start > after && matches!(self.occurrences, Occurrences::Rule(_)) && !excepted(*start)
+        });
+        let (by_rule, by_interval) = match &self.occurrences {
+            Occurrences::Rule(rule) => (Some(rule.after(after.max(series.starts_at))), None),
+            Occurrences::Interval(interval, zone) => {
+                (None, Some(interval.after(series.starts_at, *zone, after)))
+            }
+        };
+        let by_rule = by_rule.into_iter().flatten();
+        start
+            .map(Ok)
+            .into_iter()
+            .chain(by_rule.map(|found| found.map_err(|source| series.unusable(source))))
+            .chain(by_interval.into_iter().flatten().map(Ok))
+    }
+
+    /// The last occurrence that is not after `until`; of a series that counts from completions there is none.
+    ///
+    /// # Errors
+    /// When it takes too much work to find.
+    pub fn last_until(&self, until: Timestamp) -> Result<Option<Timestamp>, Unusable> {
+        let Occurrences::Rule(rule) = &self.occurrences else {
+            return Ok(None);
+        };
+        let series = self.series;
+        let last = rule.last_until(until).map_err(|source| series.unusable(source))?;
+        // Dates before the start are none, and the start may be one by itself.
+        let start = series.starts_at;
+        match last.filter(|last| *last > start) {
+            Some(last) => Ok(Some(last)),
+            None => {
+                let first = self
+                    .after(start - TimeDelta::microseconds(1))
+                    .next()
+                    .transpose()?;
+                Ok(first.filter(|first| *first == start && start <= until))
+            }
+        }
+    }
+
+    /// The occurrence of that second, as the series has it: only its start has fractions. Where it counts from completions
+    /// every instant may be one.
+    ///
+    /// # Errors
+    /// When it takes too much work to find.
+    pub fn at(&self, at: Timestamp) -> Result<Option<Timestamp>, Unusable> {
+        if matches!(self.occurrences, Occurrences::Interval(..)) {
+            return Ok(Some(at));
+        }
+        let second = at.trunc_subsecs(0);
+        let next = self
+            .after(second - TimeDelta::microseconds(1))
+            .next()
+            .transpose()?;
+        Ok(next.filter(|next| next.trunc_subsecs(0) == second))
+    }
+}
+
 /// Why a series has no next occurrence that could be computed. Trying again gives the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
@@ -285,6 +503,16 @@ pub enum Unusable {
         rrule: String,
         /// What is wrong with it.
         source: RuleError,
+    },
+    /// Its rule says more than how long after a completion the next is due.
+    #[error("the rule {rrule:?} of series {series_id} cannot be used: {source}")]
+    Interval {
+        /// The series.
+        series_id: Uuid,
+        /// Its rule.
+        rrule: String,
+        /// What is wrong with it.
+        source: NotAnInterval,
     },
     /// Its zone is none.
     #[error("series {series_id} has no usable time zone: {source}")]
@@ -338,6 +566,12 @@ fn from_row(row: &PgRow) -> Result<(Series, bool), sqlx::Error> {
         rrule: row.try_get("rrule")?,
         starts_at: row.try_get("starts_at")?,
         timezone: row.try_get("timezone")?,
+        rdates: row.try_get("rdates")?,
+        exdates: row.try_get("exdates")?,
+        anchor: Anchor::read(row, "anchor")?,
+        overlap: Overlap::read(row, "overlap")?,
+        made_through: row.try_get("made_through")?,
+        split_from: row.try_get("split_from")?,
         content: content.map(|Json(content)| content).unwrap_or_default(),
         paused_at: row.try_get("paused_at")?,
         ended_at: row.try_get("ended_at")?,
@@ -365,7 +599,8 @@ pub async fn insert(tx: &mut PgConnection, user_id: Uuid, series: &Series) -> Re
     sqlx::query(concat!(
         "insert into tasks.series (user_id, ",
         columns!(),
-        ") values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+        ", made_through, attend_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
     ))
     .bind(user_id)
     .bind(series.id)
@@ -379,6 +614,13 @@ pub async fn insert(tx: &mut PgConnection, user_id: Uuid, series: &Series) -> Re
     .bind(series.created_at)
     .bind(series.updated_at)
     .bind(series.deleted_at)
+    .bind(&series.rdates)
+    .bind(&series.exdates)
+    .bind(series.anchor.as_str())
+    .bind(series.overlap.as_str())
+    .bind(series.split_from)
+    .bind(series.made_through)
+    .bind(series.attend_at())
     .execute(tx)
     .await?;
     Ok(())
@@ -391,7 +633,7 @@ pub async fn insert(tx: &mut PgConnection, user_id: Uuid, series: &Series) -> Re
 pub async fn get(db: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<Option<Series>, sqlx::Error> {
     let row = sqlx::query(concat!(
         "select ",
-        columns!(),
+        selected!(),
         " from tasks.series where user_id = $1 and id = $2 and deleted_at is null"
     ))
     .bind(user_id)
@@ -416,7 +658,7 @@ pub async fn list(
 ) -> Result<Vec<Series>, sqlx::Error> {
     let rows = sqlx::query(concat!(
         "select ",
-        columns!(),
+        selected!(),
         " from tasks.series
           where user_id = $1 and id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) and deleted_at is null
           order by id desc limit $3"
@@ -440,7 +682,7 @@ pub async fn list(
 pub async fn lock(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<Option<Series>, sqlx::Error> {
     let row = sqlx::query(concat!(
         "select ",
-        columns!(),
+        selected!(),
         " from tasks.series where user_id = $1 and id = $2 and deleted_at is null for update"
     ))
     .bind(user_id)
@@ -510,7 +752,8 @@ pub async fn update(tx: &mut PgConnection, user_id: Uuid, series: &Series) -> Re
     let done = sqlx::query(
         "update tasks.series
          set version = $3, rrule = $4, starts_at = $5, timezone = $6, content = $7, paused_at = $8, ended_at = $9,
-             updated_at = $10, deleted_at = $11
+             updated_at = $10, deleted_at = $11, rdates = $12, exdates = $13, anchor = $14, overlap = $15,
+             made_through = $16, attend_at = $17
          where user_id = $1 and id = $2 and version = $3 - 1",
     )
     .bind(user_id)
@@ -524,6 +767,12 @@ pub async fn update(tx: &mut PgConnection, user_id: Uuid, series: &Series) -> Re
     .bind(series.ended_at)
     .bind(series.updated_at)
     .bind(series.deleted_at)
+    .bind(&series.rdates)
+    .bind(&series.exdates)
+    .bind(series.anchor.as_str())
+    .bind(series.overlap.as_str())
+    .bind(series.made_through)
+    .bind(series.attend_at())
     .execute(tx)
     .await?;
     if done.rows_affected() == 1 {
@@ -533,14 +782,15 @@ pub async fn update(tx: &mut PgConnection, user_id: Uuid, series: &Series) -> Re
     }
 }
 
-/// Ends a series, locked before in the same transaction, unless it has ended already: the one change that the recurrence
-/// generator makes, and may make.
+/// Ends a series, locked before in the same transaction, unless it has ended already: the one change of its version that the
+/// recurrence generator makes, and may make.
 ///
 /// # Errors
 /// When the database does not answer or refuses.
 pub async fn end(tx: &mut PgConnection, user_id: Uuid, id: Uuid, at: Timestamp) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "update tasks.series set version = version + 1, ended_at = $3, updated_at = greatest($3, updated_at)
+        "update tasks.series
+         set version = version + 1, ended_at = $3, updated_at = greatest($3, updated_at), attend_at = null
          where user_id = $1 and id = $2 and ended_at is null",
     )
     .bind(user_id)
@@ -567,7 +817,7 @@ pub async fn end_if_left(
     Ok(())
 }
 
-/// The latest occurrence that the series has an instance for, but for the instance `except`. Deleted ones count: a deleted
+/// The latest occurrence that the series has an instance for, of those before `before`. Deleted ones count: a deleted
 /// instance must not come back.
 ///
 /// # Errors
@@ -576,14 +826,15 @@ pub async fn latest_occurrence(
     tx: &mut PgConnection,
     user_id: Uuid,
     id: Uuid,
-    except: Option<Uuid>,
+    before: Option<Timestamp>,
 ) -> Result<Option<Timestamp>, sqlx::Error> {
     sqlx::query_scalar(
-        "select max(occurrence) from tasks.tasks where user_id = $1 and series_id = $2 and id is distinct from $3",
+        "select max(occurrence) from tasks.tasks
+         where user_id = $1 and series_id = $2 and occurrence < coalesce($3, 'infinity'::timestamptz)",
     )
     .bind(user_id)
     .bind(id)
-    .bind(except)
+    .bind(before)
     .fetch_one(tx)
     .await
 }
@@ -612,21 +863,227 @@ pub async fn occurrences_among(
     .await
 }
 
-/// The latest occurrence whose instance is completed or deleted: what is to come comes after it.
+/// What became of an occurrence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// Its place in the series.
+    pub occurrence: Timestamp,
+    /// Whether it is an exception.
+    pub skipped: bool,
+    /// Its instance, if there is one.
+    pub task_id: Option<Uuid>,
+    /// See [`Task::due_at`].
+    pub due_at: Option<Timestamp>,
+    /// See [`Task::due_on`].
+    pub due_on: Option<NaiveDate>,
+    /// See [`Task::timezone`].
+    pub timezone: Option<String>,
+    /// See [`Task::completed_at`].
+    pub completed_at: Option<Timestamp>,
+    /// Whether its instance is deleted.
+    pub deleted: bool,
+}
+
+/// The occurrences of a person's series before `before` that have an instance or are exceptions, the latest `limit` of them,
+/// latest first.
 ///
 /// # Errors
 /// When the database does not answer or refuses.
-pub async fn latest_closed(
+pub async fn history(
     db: &mut PgConnection,
     user_id: Uuid,
     id: Uuid,
-) -> Result<Option<Timestamp>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select max(occurrence) from tasks.tasks
-         where user_id = $1 and series_id = $2 and (completed_at is not null or deleted_at is not null)",
+    before: Option<Timestamp>,
+    limit: i64,
+) -> Result<Vec<Past>, sqlx::Error> {
+    let rows = sqlx::query(
+        "with excepted as (
+             select exdate from tasks.series, unnest(exdates) exdate where user_id = $1 and id = $2
+         )
+         select occurrence, exists (select from excepted where exdate = date_trunc('second', occurrence)) as skipped,
+                id, due_at, due_on, timezone, completed_at, deleted_at is not null as deleted
+         from tasks.tasks
+         where user_id = $1 and series_id = $2 and occurrence < coalesce($3, 'infinity'::timestamptz)
+         union all
+         select exdate, true, null, null, null, null, null, false
+         from excepted
+         where exdate < coalesce($3, 'infinity'::timestamptz) and not exists (
+             select from tasks.tasks
+             where user_id = $1 and series_id = $2
+               and occurrence >= exdate and occurrence < exdate + interval '1 second')
+         order by occurrence desc limit $4",
     )
     .bind(user_id)
     .bind(id)
+    .bind(before)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Past {
+                occurrence: row.try_get("occurrence")?,
+                skipped: row.try_get("skipped")?,
+                task_id: row.try_get("id")?,
+                due_at: row.try_get("due_at")?,
+                due_on: row.try_get("due_on")?,
+                timezone: row.try_get("timezone")?,
+                completed_at: row.try_get("completed_at")?,
+                deleted: row.try_get("deleted")?,
+            })
+        })
+        .collect()
+}
+
+/// Which occurrences after `after` have an instance already, and whether it is open: at most 10,000 of them, in their order.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn taken_after(
+    db: &mut PgConnection,
+    user_id: Uuid,
+    id: Uuid,
+    after: Timestamp,
+) -> Result<BTreeMap<Timestamp, bool>, sqlx::Error> {
+    let rows: Vec<(Timestamp, bool)> = sqlx::query_as(
+        "select occurrence, completed_at is null and deleted_at is null from tasks.tasks
+         where user_id = $1 and series_id = $2 and occurrence > $3 order by occurrence limit 10000",
+    )
+    .bind(user_id)
+    .bind(id)
+    .bind(after)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Ends all series of a person who leaves.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn end_all(tx: &mut PgConnection, user_id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update tasks.series set version = version + 1, ended_at = now(), updated_at = now(), attend_at = null
+         where user_id = $1 and ended_at is null",
+    )
+    .bind(user_id)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// A series that somebody is to look at, and when that is by the database's clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// Whose it is.
+    pub user_id: Uuid,
+    /// The series, locked.
+    pub series: Series,
+    /// The database's time.
+    pub now: Timestamp,
+}
+
+/// Series of that policy whose next occurrence is no further than `ahead` from now by the database's clock, whoever's they
+/// are: at most `limit`, longest due first, locked until the transaction ends. Those that others hold are left out.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn claim(
+    tx: &mut PgConnection,
+    overlap: Overlap,
+    ahead: TimeDelta,
+    limit: i64,
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    let rows = sqlx::query(concat!(
+        "select user_id, now() as now, ",
+        selected!(),
+        " from tasks.series
+          where overlap = $1 and attend_at <= now() + $2
+          order by attend_at limit $3 for update skip locked"
+    ))
+    .bind(overlap.as_str())
+    .bind(ahead)
+    .bind(limit)
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut claimed = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let user_id = row.try_get("user_id")?;
+        claimed.push(Claimed {
+            user_id,
+            series: read(tx, user_id, row).await?,
+            now: row.try_get("now")?,
+        });
+    }
+    Ok(claimed)
+}
+
+/// How many seconds from now, by the database's clock, the next series of that policy is to be looked at `ahead` of its
+/// occurrence: none or less when one is already. `None` when there is none.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn next_claim(
+    db: &mut PgConnection,
+    overlap: Overlap,
+    ahead: TimeDelta,
+) -> Result<Option<f64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select extract(epoch from min(attend_at) - $2 - now())::float8 from tasks.series
+         where overlap = $1 and attend_at is not null",
+    )
+    .bind(overlap.as_str())
+    .bind(ahead)
     .fetch_one(db)
     .await
+}
+
+/// How far a series has come, and when somebody is to look at it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Whose it is.
+    pub user_id: Uuid,
+    /// The series, locked.
+    pub id: Uuid,
+    /// See [`Series::made_through`].
+    pub made_through: Option<Timestamp>,
+    /// See [`Series::attend_at`].
+    pub attend_at: Option<Timestamp>,
+}
+
+impl Progress {
+    /// As the series says.
+    #[must_use]
+    pub fn of(user_id: Uuid, series: &Series) -> Self {
+        Self {
+            user_id,
+            id: series.id,
+            made_through: series.made_through,
+            attend_at: series.attend_at(),
+        }
+    }
+}
+
+/// Writes how far series have come, all locked before in the same transaction. That is no change that a client could see
+/// in the series: its version stays.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn advance(tx: &mut PgConnection, progress: &[Progress]) -> Result<(), sqlx::Error> {
+    if progress.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update tasks.series s set made_through = p.made_through, attend_at = p.attend_at
+         from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[])
+              as p (user_id, id, made_through, attend_at)
+         where s.user_id = p.user_id and s.id = p.id",
+    )
+    .bind(progress.iter().map(|p| p.user_id).collect::<Vec<_>>())
+    .bind(progress.iter().map(|p| p.id).collect::<Vec<_>>())
+    .bind(progress.iter().map(|p| p.made_through).collect::<Vec<_>>())
+    .bind(progress.iter().map(|p| p.attend_at).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
 }

@@ -28,7 +28,7 @@ macro_rules! recordset {
         concat!(
             "jsonb_to_recordset(",
             $parameter,
-            ") r (id uuid, version bigint, title text, description text, priority text, tags text[], \
+            ") r (user_id uuid, id uuid, version bigint, title text, description text, priority text, tags text[], \
              due_at timestamptz, due_on date, due_on_starts_at timestamptz, timezone text, floating boolean, \
              whole_day_minute integer, reminders jsonb, depends_on uuid[], series_id uuid, occurrence timestamptz, recurrence text, created_at timestamptz, \
              updated_at timestamptz, completed_at timestamptz, deleted_at timestamptz)"
@@ -490,6 +490,9 @@ pub async fn insert_many(
     tasks: &[Task],
     events: &[Encoded],
 ) -> Result<(), sqlx::Error> {
+    if tasks.is_empty() {
+        return Ok(());
+    }
     sqlx::query(concat!(
         "insert into tasks.tasks (user_id, ",
         columns!(),
@@ -505,6 +508,69 @@ pub async fn insert_many(
     crate::outbox::insert(tx, events).await
 }
 
+/// Writes new instances of series, each with its owner, but for those whose place is taken already; their events are the
+/// caller's to write. Returns the ids of those that were written.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn insert_instances(
+    tx: &mut PgConnection,
+    instances: &[(Uuid, Task)],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    if instances.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = instances.iter().map(|(user_id, task)| OwnedRowJson {
+        user_id: *user_id,
+        row: task.into(),
+    });
+    sqlx::query_scalar(concat!(
+        "insert into tasks.tasks (user_id, ",
+        columns!(),
+        ", due_on_starts_at) select user_id, ",
+        columns!(),
+        ", due_on_starts_at from ",
+        recordset!("$1"),
+        " on conflict do nothing returning id"
+    ))
+    .bind(Json(rows.collect::<Vec<_>>()))
+    .fetch_all(tx)
+    .await
+}
+
+/// Writes an instance that was moved to another occurrence of its series, locked before in the same transaction, and the
+/// event of that: all that the recurrence generator changes about a task, and may change.
+///
+/// # Errors
+/// As [`update`].
+pub async fn roll(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    task: &Task,
+    event: &Encoded,
+) -> Result<(), sqlx::Error> {
+    let done = sqlx::query(
+        "update tasks.tasks
+         set version = $3, due_at = $4, due_on = $5, due_on_starts_at = $6, occurrence = $7, reminders = $8, updated_at = $9
+         where user_id = $1 and id = $2 and version = $3 - 1",
+    )
+    .bind(user_id)
+    .bind(task.id)
+    .bind(task.version)
+    .bind(task.due_at)
+    .bind(task.due_on)
+    .bind(due_on_starts_at(task))
+    .bind(task.occurrence)
+    .bind(Json(&task.reminders))
+    .bind(task.updated_at)
+    .execute(&mut *tx)
+    .await?;
+    if done.rows_affected() != 1 {
+        return Err(sqlx::Error::RowNotFound);
+    }
+    crate::outbox::insert(tx, std::slice::from_ref(event)).await
+}
+
 /// Writes changed tasks, locked before in the same transaction, and their events.
 ///
 /// # Errors
@@ -516,6 +582,9 @@ pub async fn update(
     tasks: &[Task],
     events: &[Encoded],
 ) -> Result<(), sqlx::Error> {
+    if tasks.is_empty() {
+        return Ok(());
+    }
     let done = sqlx::query(concat!(
         "update tasks.tasks t
          set version = r.version, title = r.title, description = r.description, priority = r.priority, tags = r.tags,
@@ -566,6 +635,13 @@ struct RowJson<'a> {
     updated_at: Timestamp,
     completed_at: Option<Timestamp>,
     deleted_at: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct OwnedRowJson<'a> {
+    user_id: Uuid,
+    #[serde(flatten)]
+    row: RowJson<'a>,
 }
 
 impl<'a> From<&'a Task> for RowJson<'a> {

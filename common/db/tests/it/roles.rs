@@ -149,6 +149,10 @@ const RIGHTS: [Rights; 6] = [
             "insert into tasks.tasks default values",
             "select * from tasks.series for update",
             "update tasks.series set version = 2, ended_at = now(), updated_at = now()",
+            "update tasks.series set made_through = now(), attend_at = now()",
+            "select * from tasks.tasks for update",
+            "update tasks.tasks set version = 2, due_at = now(), due_on = now(), due_on_starts_at = now(), occurrence = now(), \
+             reminders = '[]', updated_at = now()",
             "insert into outbox.events default values",
             "select nextval('outbox.events_seq')",
         ],
@@ -156,6 +160,10 @@ const RIGHTS: [Rights; 6] = [
             "update tasks.series set rrule = ''",
             "update tasks.series set content = null, paused_at = null",
             "update tasks.series set user_id = user_id",
+            "update tasks.series set overlap = 'skip', anchor = 'schedule', exdates = '{}', rdates = '{}'",
+            "update tasks.tasks set title = 'x'",
+            "update tasks.tasks set completed_at = now(), deleted_at = now()",
+            "update tasks.tasks set user_id = user_id, series_id = null",
         ],
     },
     Rights {

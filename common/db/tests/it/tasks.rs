@@ -3,7 +3,7 @@
 use std::slice::from_ref;
 
 use chrono::{NaiveDate, TimeDelta};
-use db::series::{self, Content, Series};
+use db::series::{self, Anchor, Content, Overlap, Progress, Series};
 use db::tasks::{self, DependencyFlaw};
 use schemas::{Priority, TaskReminder, Timestamp};
 
@@ -503,6 +503,10 @@ async fn a_series_is_read_back_as_it_was_written_and_changes_from_version_to_ver
     let paused = Series {
         version: 2,
         rrule: "FREQ=WEEKLY".to_owned(),
+        rdates: vec![now + TimeDelta::days(3)],
+        exdates: vec![now, now + TimeDelta::days(1)],
+        overlap: Overlap::PileUp,
+        made_through: Some(now),
         paused_at: Some(now),
         updated_at: now,
         ..series.clone()
@@ -580,4 +584,202 @@ async fn a_series_of_an_older_version_holds_what_its_newest_instance_holds() {
     assert_eq!(read.content.title, "newest");
     let listed = series::list(&mut db, world.ada, None, 10).await.unwrap();
     assert_eq!(listed, [read]);
+}
+
+/// A series in Tokyo from 1 March 2027, 09:00 there, on.
+fn series_of(rrule: &str) -> Series {
+    Series::new(
+        rrule.to_owned(),
+        at("2027-03-01T00:00:00Z"),
+        "Asia/Tokyo".to_owned(),
+        Content::default(),
+        schemas::now(),
+    )
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn after(series: &Series, after: &str, most: usize) -> Vec<String> {
+    let timeline = series.timeline().unwrap();
+    let found = timeline.after(at(after)).take(most);
+    found
+        .map(|at| at.unwrap().format("%m-%dT%H:%M").to_string())
+        .collect()
+}
+
+#[test]
+fn the_occurrences_of_a_series_are_its_start_its_rule_and_its_dates_without_its_exceptions() {
+    let plain = series_of("FREQ=WEEKLY;BYDAY=WE");
+    // Monday is none of the rule, but the start.
+    assert_eq!(
+        after(&plain, "2027-01-01T00:00:00Z", 3),
+        ["03-01T00:00", "03-03T00:00", "03-10T00:00"]
+    );
+    let dated = Series {
+        rdates: vec![at("2027-02-01T00:00:00Z"), at("2027-03-05T10:00:00Z")],
+        exdates: vec![at("2027-03-01T00:00:00Z"), at("2027-03-10T00:00:00Z")],
+        ..plain.clone()
+    };
+    // A date before the start is none.
+    assert_eq!(
+        after(&dated, "2027-01-01T00:00:00Z", 3),
+        ["03-03T00:00", "03-05T10:00", "03-17T00:00"]
+    );
+    for (series, until, last) in [
+        (&plain, "2027-03-02T23:59:59Z", Some("2027-03-01T00:00:00Z")),
+        (&plain, "2027-02-28T23:59:59Z", None),
+        (&dated, "2027-03-02T23:59:59Z", None),
+        (&dated, "2027-03-16T00:00:00Z", Some("2027-03-05T10:00:00Z")),
+    ] {
+        let timeline = series.timeline().unwrap();
+        assert_eq!(timeline.last_until(at(until)).unwrap(), last.map(at), "{until}");
+        let found = last.map(|last| timeline.at(at(last)).unwrap());
+        assert!(found.is_none_or(|found| found == last.map(at)));
+    }
+    assert_eq!(
+        dated.timeline().unwrap().at(at("2027-03-10T00:00:00Z")).unwrap(),
+        None
+    );
+    assert_eq!(
+        plain.timeline().unwrap().at(at("2027-03-10T00:00:01Z")).unwrap(),
+        None
+    );
+
+    // From its completion on a series has no places of its own.
+    let counted = Series {
+        anchor: Anchor::Completion,
+        ..series_of("FREQ=DAILY;INTERVAL=3")
+    };
+    assert_eq!(
+        after(&counted, "2027-03-02T15:00:00Z", 2),
+        ["03-06T00:00", "03-09T00:00"]
+    );
+    assert_eq!(
+        counted
+            .timeline()
+            .unwrap()
+            .last_until(at("2028-01-01T00:00:00Z"))
+            .unwrap(),
+        None
+    );
+    let unusable = Series {
+        anchor: Anchor::Completion,
+        ..plain
+    };
+    let error = unusable.timeline().unwrap_err().to_string();
+    assert!(error.contains("BYDAY"), "{error}");
+}
+
+#[test]
+fn only_what_does_not_wait_for_a_completion_is_attended_to() {
+    let skipping = series_of("FREQ=DAILY");
+    assert_eq!(skipping.attend_at(), None);
+    let piling_up = Series {
+        overlap: Overlap::PileUp,
+        ..skipping
+    };
+    assert_eq!(piling_up.attend_at(), Some(at("2027-03-02T00:00:00Z")));
+    let unmade = Series {
+        made_through: None,
+        ..piling_up.clone()
+    };
+    assert_eq!(unmade.attend_at(), Some(piling_up.starts_at));
+    let paused = Series {
+        paused_at: Some(schemas::now()),
+        ..piling_up.clone()
+    };
+    let broken = Series {
+        rrule: "FREQ=OFTEN".to_owned(),
+        ..piling_up
+    };
+    assert_eq!((paused.attend_at(), broken.attend_at()), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_turn_it_is_is_claimed_once_and_how_far_it_came_is_written_without_a_version() {
+    let world = World::create().await;
+    let mut db = world.database.pool("api").acquire().await.unwrap();
+    let mut made = Vec::new();
+    for (user_id, days, overlap) in [
+        (world.ada, -2, Overlap::PileUp),
+        (world.bob, 5, Overlap::PileUp),
+        (world.ada, -1, Overlap::RollForward),
+        (world.ada, -3, Overlap::Skip),
+    ] {
+        let series = Series {
+            overlap,
+            ..Series::new(
+                "FREQ=DAILY;INTERVAL=7".to_owned(),
+                schemas::now() + TimeDelta::days(days - 7),
+                "UTC".to_owned(),
+                Content::default(),
+                schemas::now(),
+            )
+        };
+        series::insert(&mut db, user_id, &series).await.unwrap();
+        made.push(series);
+    }
+    let generator = world.database.pool("recurrence-generator");
+    let ids = |claimed: &[series::Claimed]| claimed.iter().map(|one| one.series.id).collect::<Vec<_>>();
+    let mut tx = generator.begin().await.unwrap();
+    let claimed = series::claim(&mut tx, Overlap::PileUp, TimeDelta::days(6), 10)
+        .await
+        .unwrap();
+    assert_eq!(ids(&claimed), [made[0].id, made[1].id]);
+    assert_eq!((claimed[0].user_id, claimed[1].user_id), (world.ada, world.bob));
+    let mut beside = generator.begin().await.unwrap();
+    assert!(
+        series::claim(&mut beside, Overlap::PileUp, TimeDelta::days(6), 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let rolling = series::claim(&mut beside, Overlap::RollForward, TimeDelta::zero(), 10)
+        .await
+        .unwrap();
+    assert_eq!(ids(&rolling), [made[2].id]);
+    beside.rollback().await.unwrap();
+    let through = made[0].starts_at + TimeDelta::days(7);
+    let progress = Progress {
+        user_id: world.ada,
+        id: made[0].id,
+        made_through: Some(through),
+        attend_at: None,
+    };
+    // With another owner it is nobody's.
+    let stolen = Progress {
+        user_id: world.bob,
+        ..progress.clone()
+    };
+    series::advance(&mut tx, &[stolen]).await.unwrap();
+    assert_eq!(
+        series::get(&mut tx, world.ada, made[0].id).await.unwrap(),
+        Some(made[0].clone())
+    );
+    series::advance(&mut tx, &[progress]).await.unwrap();
+    tx.commit().await.unwrap();
+    let read = series::get(&mut db, world.ada, made[0].id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((read.made_through, read.version), (Some(through), 1));
+    let next = series::next_claim(&mut db, Overlap::PileUp, TimeDelta::days(4))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!((80_000.0..=86_400.0).contains(&next), "{next}");
+    series::end_all(&mut db, world.bob).await.unwrap();
+    assert_eq!(
+        series::next_claim(&mut db, Overlap::PileUp, TimeDelta::days(4))
+            .await
+            .unwrap(),
+        None
+    );
+    let read = series::get(&mut db, world.ada, made[0].id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(read.ended_at, None);
 }
