@@ -1,28 +1,89 @@
-//! What the next instance of a series looks like. Pure: everything comes from the event and the series.
+//! What comes next in a series, and what it looks like. Pure: everything comes from the event, the series and its instances.
 
-use db::series::{Series, Unusable};
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+use db::series::{Anchor, Series, Unusable};
+use schedule::{Due, Tz};
 use schemas::{Task, TaskEvent, Timestamp};
 
-/// The instance after the one that `completed` tells of; `None` when the rule has no further occurrence. Which occurrence
-/// that is depends on nothing but the event and the series, never on when the event is handled; `now` only dates the task.
-/// What the instance holds is the series': what a person changed about one instance was meant for that one.
+/// The next occurrence comes after this instant. It depends on nothing but the event and the series, never on when the
+/// event is handled.
+#[must_use]
+pub fn counts_from(series: &Series, completed: &TaskEvent) -> Timestamp {
+    let task = &completed.task;
+    let completed_at = task.completed_at.unwrap_or(completed.occurred_at);
+    match (series.anchor, task.occurrence) {
+        // Completed late: occurrences that went by meanwhile are not made up for. Completed early: the one after this one,
+        // not this one again.
+        (Anchor::Schedule, Some(occurrence)) => occurrence.max(completed_at),
+        _ => completed_at,
+    }
+}
+
+/// The occurrence after the one that `completed` tells of; `None` when there is no further one. `taken` are occurrences that
+/// have an instance already, and whether it is open: what is done or deleted is passed over.
 ///
 /// # Errors
 /// When the series' rule or zone is unusable.
-pub fn next_instance(
+pub fn next_occurrence(
     series: &Series,
     completed: &TaskEvent,
-    now: Timestamp,
-) -> Result<Option<Task>, Unusable> {
-    let task = &completed.task;
-    let completed_at = task.completed_at.unwrap_or(completed.occurred_at);
-    // Completed late: occurrences that went by meanwhile are not made up for. Completed early: the one after this one,
-    // not this one again.
-    let after = task
-        .occurrence
-        .map_or(completed_at, |occurrence| occurrence.max(completed_at));
-    let next = series.next_after(after)?;
-    Ok(next.map(|occurrence| series.instance(occurrence, now)))
+    taken: &BTreeMap<Timestamp, bool>,
+) -> Result<Option<Timestamp>, Unusable> {
+    let timeline = series.timeline()?;
+    let mut to_come = timeline.after(counts_from(series, completed));
+    let closed = |at: &Timestamp| taken.get(at) == Some(&false);
+    to_come.find(|next| !next.as_ref().is_ok_and(closed)).transpose()
+}
+
+/// The occurrences that the series has not come to yet up to `until`, at most `most` of them, and the first one after them.
+///
+/// # Errors
+/// When the series' rule or zone is unusable.
+pub fn occurrences_ahead(
+    series: &Series,
+    until: Timestamp,
+    most: usize,
+) -> Result<(Vec<Timestamp>, Option<Timestamp>), Unusable> {
+    let mut ahead = Vec::new();
+    if !series.is_active() {
+        return Ok((ahead, None));
+    }
+    let from = series
+        .made_through
+        .unwrap_or(series.starts_at - TimeDelta::seconds(1));
+    for occurrence in series.timeline()?.after(from) {
+        let occurrence = occurrence?;
+        if occurrence > until || ahead.len() == most {
+            return Ok((ahead, Some(occurrence)));
+        }
+        ahead.push(occurrence);
+    }
+    Ok((ahead, None))
+}
+
+/// An open instance, moved to another occurrence. A due time that a person has put behind that stays; reminders that count
+/// from one that moves ring anew.
+#[must_use]
+pub fn rolled(series: &Series, instance: &Task, occurrence: Timestamp, now: Timestamp) -> Task {
+    let mut task = Task {
+        version: instance.version + 1,
+        occurrence: Some(occurrence),
+        updated_at: now.max(instance.updated_at + TimeDelta::microseconds(1)),
+        ..instance.clone()
+    };
+    let zone = schedule::parse_zone(&task.timezone).unwrap_or(Tz::UTC);
+    let due = Due::of(task.due_at, task.due_on).map(|due| due.starts_at(zone));
+    let put_off = due > Some(occurrence)
+        && instance.occurrence.map(|at| series.due(at)) != Some((task.due_at, task.due_on));
+    if !put_off {
+        (task.due_at, task.due_on) = series.due(occurrence);
+        for reminder in task.reminders.iter_mut().filter(|reminder| reminder.at.is_none()) {
+            (reminder.snoozed_until, reminder.dismissed_at) = (None, None);
+        }
+    }
+    task
 }
 
 #[cfg(test)]
@@ -67,7 +128,8 @@ mod tests {
     }
 
     fn next(series: &Series, event: &TaskEvent) -> Option<Task> {
-        next_instance(series, event, schemas::now()).unwrap()
+        let next = next_occurrence(series, event, &BTreeMap::new()).unwrap();
+        next.map(|occurrence| series.instance(occurrence, schemas::now()))
     }
 
     fn next_due(series: &Series, occurrence: &str, completed_at: &str) -> Option<Timestamp> {
@@ -79,7 +141,8 @@ mod tests {
         let series = series("FREQ=DAILY", "2026-03-02T08:00:00Z");
         let event = completed(&series, "2026-03-02T08:00:00Z", "2026-03-02T09:30:00Z");
         let now = schemas::now();
-        let task = next_instance(&series, &event, now).unwrap().unwrap();
+        let occurrence = next_occurrence(&series, &event, &BTreeMap::new()).unwrap();
+        let task = series.instance(occurrence.unwrap(), now);
         let expected = Task {
             id: task.id,
             version: 1,
@@ -229,7 +292,7 @@ mod tests {
     fn what_cannot_be_computed_says_which_series_and_why() {
         let broken = series("FREQ=OFTEN", "2026-03-02T08:00:00Z");
         let event = completed(&broken, "2026-03-02T08:00:00Z", "2026-03-02T09:30:00Z");
-        let error = next_instance(&broken, &event, schemas::now())
+        let error = next_occurrence(&broken, &event, &BTreeMap::new())
             .unwrap_err()
             .to_string();
         assert!(error.contains(&broken.id.to_string()), "{error}");
@@ -239,7 +302,7 @@ mod tests {
             timezone: "Europe/Atlantis".to_owned(),
             ..series("FREQ=DAILY", "2026-03-02T08:00:00Z")
         };
-        let error = next_instance(&nowhere, &event, schemas::now())
+        let error = next_occurrence(&nowhere, &event, &BTreeMap::new())
             .unwrap_err()
             .to_string();
         assert!(error.contains("Europe/Atlantis"), "{error}");

@@ -4,13 +4,16 @@
     reason = "a test that cannot be set up should fail at once"
 )]
 
-use std::collections::BTreeSet;
+mod policies;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use db::series::{self, Content, InstanceReminder, Series};
 use db::tasks;
 use kafka::{BatchConfig, HandleError, Handler};
-use recurrence_generator::{Config, Generator};
+use recurrence_generator::{Config, Generator, Stream};
 use schemas::topics::{RECURRENCE_GENERATOR, TASK_EVENTS, dead_letter};
 use schemas::{Actor, Event, Task, TaskEvent, TaskEventKind, Timestamp};
 use service::config::ServiceConfig;
@@ -447,13 +450,16 @@ fn start(
     let config = Config {
         service: ServiceConfig::loopback(),
         database: database.config("recurrence-generator"),
-        kafka: topics.config(),
-        registry: topics.registry(),
-        batch: BatchConfig {
-            max_events: 100,
-            max_bytes: 1 << 20,
-            max_wait: Duration::from_millis(5),
-        },
+        horizon: TimeDelta::days(30),
+        stream: Some(Stream {
+            kafka: topics.config(),
+            registry: topics.registry(),
+            batch: BatchConfig {
+                max_events: 100,
+                max_bytes: 1 << 20,
+                max_wait: Duration::from_millis(5),
+            },
+        }),
     };
     let shutdown = CancellationToken::new();
     let service = tokio::spawn(recurrence_generator::run(config, shutdown.clone()));
@@ -566,7 +572,7 @@ fn a_bad_environment_is_refused_with_every_problem() {
 }
 
 #[test]
-fn the_next_instance_is_a_function_of_event_and_series() {
+fn the_next_occurrence_is_a_function_of_event_and_series_and_what_is_taken() {
     let series = series("FREQ=DAILY", "2026-03-02T08:00:00Z");
     let task = Task {
         series_id: Some(series.id),
@@ -575,13 +581,13 @@ fn the_next_instance_is_a_function_of_event_and_series() {
         ..samples::task()
     };
     let event = TaskEvent::new(TaskEventKind::Completed, Uuid::now_v7(), Actor::User, task);
-    let now = at("2026-03-02T09:00:01Z");
-    let much_later = at("2027-03-02T09:00:01Z");
-    let due = |now| {
-        recurrence_generator::next_instance(&series, &event, now)
-            .unwrap()
-            .unwrap()
-            .due_at
-    };
-    assert_eq!(due(now), due(much_later));
+    let taken = BTreeMap::from([
+        (at("2026-03-03T08:00:00Z"), false),
+        (at("2026-03-04T08:00:00Z"), true),
+    ]);
+    let nothing = BTreeMap::new();
+    let next = |taken| recurrence_generator::next_occurrence(&series, &event, taken).unwrap();
+    assert_eq!(next(&nothing), Some(at("2026-03-03T08:00:00Z")));
+    // What is done already is passed over; what is open is the one.
+    assert_eq!(next(&taken), Some(at("2026-03-04T08:00:00Z")));
 }

@@ -1,0 +1,318 @@
+//! What comes without a completion: the instances of series that pile up are made a horizon ahead, and the open instance of
+//! a series that rolls forward moves to the occurrence that has fallen due. By the database's clock, in the order in which
+//! their turn comes; whoever does it, and however often, the rows are the same.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use db::series::{self, Claimed, Overlap, Progress, Series, Unusable};
+use db::tasks;
+use schemas::{EncodeError, Encoded, Task, Timestamp};
+use service::{Backoff, Component};
+use sqlx::{PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::event;
+use crate::metrics;
+use crate::next;
+
+/// Most series of one transaction.
+const SERIES: i64 = 200;
+
+/// Most instances of one transaction.
+const INSTANCES: usize = 2000;
+
+/// The longest sleep. What is changed meanwhile is nobody's to tell us, and the database's clock may be set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(2);
+
+/// How long to leave what is due to the replicas that have it locked: if one of them fails, it is ours.
+const BESIDE_OTHERS: Duration = Duration::from_millis(50);
+
+/// What one look at the series brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attended {
+    /// Series whose turn it was.
+    pub series: usize,
+    /// Instances that were made.
+    pub made: usize,
+    /// Instances that moved.
+    pub rolled: usize,
+}
+
+/// Looks at a batch of the series whose turn it is, in transactions of its own: makes the instances of those that pile up
+/// as far as `horizon` from now, and moves those that roll forward. Nothing was due, but for what others are at, when it
+/// attended to none.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn attend(pool: &PgPool, horizon: TimeDelta) -> Result<Attended, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    let mut attended = make_ahead(&mut tx, horizon).await?;
+    tx.commit().await?;
+    metrics::INSTANCES.inc_by(attended.made as u64);
+    // One in a transaction: tasks of several series could not be locked in the order of their ids.
+    for _ in 0..SERIES {
+        let mut tx = pool.begin().await?;
+        let Some(rolled) = roll_one(&mut tx).await? else {
+            break;
+        };
+        tx.commit().await?;
+        attended.series += 1;
+        attended.rolled += usize::from(rolled);
+        metrics::ROLLED.inc_by(u64::from(rolled));
+    }
+    Ok(attended)
+}
+
+/// Attends to all series whose turn it is, once: done when nothing is left.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn attend_all(
+    pool: &PgPool,
+    horizon: TimeDelta,
+    shutdown: &CancellationToken,
+) -> Result<Attended, sqlx::Error> {
+    let mut all = Attended::default();
+    while !shutdown.is_cancelled() {
+        let attended = attend(pool, horizon).await?;
+        all.series += attended.series;
+        all.made += attended.made;
+        all.rolled += attended.rolled;
+        if attended.series == 0 {
+            if next_turn(pool, horizon)
+                .await?
+                .is_none_or(|seconds| seconds > 0.0)
+            {
+                break;
+            }
+            tokio::time::sleep(BESIDE_OTHERS).await;
+        }
+    }
+    Ok(all)
+}
+
+/// In how many seconds it is the next series' turn.
+async fn next_turn(pool: &PgPool, horizon: TimeDelta) -> Result<Option<f64>, sqlx::Error> {
+    let mut db = pool.acquire().await?;
+    let pile_up = series::next_claim(&mut db, Overlap::PileUp, horizon).await?;
+    let roll_forward = series::next_claim(&mut db, Overlap::RollForward, TimeDelta::zero()).await?;
+    Ok(match (pile_up, roll_forward) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    })
+}
+
+/// The loop of the running service. Any number of replicas may run it.
+pub(crate) struct Ahead {
+    pub(crate) pool: PgPool,
+    pub(crate) horizon: TimeDelta,
+    pub(crate) component: Component,
+}
+
+impl Ahead {
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        let mut failures = 0_u32;
+        while !shutdown.is_cancelled() {
+            self.component.progress();
+            let sleep = match self.step().await {
+                Ok(sleep) => {
+                    self.component.ready();
+                    failures = 0;
+                    backoff.reset();
+                    sleep
+                }
+                Err(error) if db::classify(&error).is_retryable() => {
+                    self.component.not_ready("Postgres is away");
+                    if failures.is_multiple_of(60) {
+                        tracing::warn!(failures, error = %error, "cannot make instances ahead; trying again");
+                    }
+                    failures += 1;
+                    backoff.next_delay()
+                }
+                Err(error) => return Err(error.into()),
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Attends to a batch if there is one. Returns how long there is nothing to do.
+    async fn step(&self) -> Result<Duration, sqlx::Error> {
+        match next_turn(&self.pool, self.horizon).await? {
+            None => return Ok(LONGEST_SLEEP),
+            Some(seconds) if seconds > 0.0 => {
+                let sleep = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_SLEEP);
+                // A microsecond more, so that rounding does not wake us just before it.
+                return Ok((sleep + Duration::from_micros(1)).min(LONGEST_SLEEP));
+            }
+            Some(_) => {}
+        }
+        let attended = attend(&self.pool, self.horizon).await?;
+        Ok(if attended.series == 0 {
+            BESIDE_OTHERS
+        } else {
+            Duration::ZERO
+        })
+    }
+}
+
+/// Why a series is left alone until somebody changes it.
+#[derive(Debug, thiserror::Error)]
+enum Flaw {
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    #[error("its instance makes no event: {0}")]
+    NoEvent(#[from] EncodeError),
+}
+
+/// Makes the instances of a batch of series that pile up.
+async fn make_ahead(tx: &mut PgConnection, horizon: TimeDelta) -> Result<Attended, sqlx::Error> {
+    let claimed = series::claim(tx, Overlap::PileUp, horizon, SERIES).await?;
+    let (mut instances, mut events, mut progress) = (Vec::new(), Vec::new(), Vec::new());
+    for Claimed { user_id, series, now } in &claimed {
+        if instances.len() >= INSTANCES {
+            // The rest is claimed again.
+            break;
+        }
+        let room = INSTANCES - instances.len();
+        match instances_ahead(*user_id, series, *now, horizon, room) {
+            Ok((made, next)) => {
+                let last = made.last().and_then(|(task, _)| task.occurrence);
+                for (task, event) in made {
+                    instances.push((*user_id, task));
+                    events.push(event);
+                }
+                progress.push(Progress {
+                    user_id: *user_id,
+                    id: series.id,
+                    made_through: last.or(series.made_through),
+                    attend_at: next,
+                });
+            }
+            Err(flaw) => progress.push(left_alone(*user_id, series, &flaw)),
+        }
+    }
+    let written: HashSet<Uuid> = tasks::insert_instances(tx, &instances)
+        .await?
+        .into_iter()
+        .collect();
+    let told: Vec<Encoded> = instances
+        .iter()
+        .zip(events)
+        .filter(|((_, task), _)| written.contains(&task.id))
+        .map(|(_, event)| event)
+        .collect();
+    db::outbox::insert(tx, &told).await?;
+    series::advance(tx, &progress).await?;
+    Ok(Attended {
+        series: progress.len(),
+        made: told.len(),
+        rolled: 0,
+    })
+}
+
+/// The next instances of a series up to the horizon, at most so many, with their events; and the occurrence after them.
+fn instances_ahead(
+    user_id: Uuid,
+    series: &Series,
+    now: Timestamp,
+    horizon: TimeDelta,
+    most: usize,
+) -> Result<(Vec<(Task, Encoded)>, Option<Timestamp>), Flaw> {
+    let (occurrences, next) = next::occurrences_ahead(series, now + horizon, most)?;
+    let made = occurrences.into_iter().map(|occurrence| {
+        let task = series.instance(occurrence, now);
+        let event = event::created(user_id, &task)?;
+        Ok((task, event))
+    });
+    Ok((made.collect::<Result<_, EncodeError>>()?, next))
+}
+
+/// Moves the open instance of one series that rolls forward. Returns whether it moved; `None` when it is the turn of none.
+async fn roll_one(tx: &mut PgConnection) -> Result<Option<bool>, sqlx::Error> {
+    let claimed = series::claim(tx, Overlap::RollForward, TimeDelta::zero(), 1)
+        .await?
+        .pop();
+    let Some(Claimed {
+        user_id,
+        mut series,
+        now,
+    }) = claimed
+    else {
+        return Ok(None);
+    };
+    let last = match series.timeline().and_then(|timeline| timeline.last_until(now)) {
+        Ok(last) => last,
+        Err(error) => {
+            series::advance(tx, &[left_alone(user_id, &series, &error.into())]).await?;
+            return Ok(Some(false));
+        }
+    };
+    let mut rolled = false;
+    let open = tasks::lock_open_instances(tx, user_id, series.id).await?;
+    let before = |last: Timestamp| {
+        let earlier = open.iter().filter(|task| task.occurrence < Some(last));
+        earlier.max_by_key(|task| task.occurrence)
+    };
+    let due = last.filter(|last| series.is_active() && Some(*last) > series.made_through);
+    let mut progress = match due.map(|last| (last, before(last))) {
+        None => Progress::of(user_id, &series),
+        // The last one is completed, whose successor is for the consumer to make, or deleted: there is nothing to move.
+        Some((_, None)) => Progress {
+            attend_at: None,
+            ..Progress::of(user_id, &series)
+        },
+        Some((last, Some(current))) => {
+            let place = last - TimeDelta::microseconds(1);
+            let taken = series::taken_after(tx, user_id, series.id, place).await?;
+            match taken.get(&last) {
+                // Somebody did that one already: the open one waits for the one after it.
+                Some(false) => Progress {
+                    attend_at: series.next_after(last).ok().flatten(),
+                    ..Progress::of(user_id, &series)
+                },
+                // It was made to be moved, and is the one to do now.
+                Some(true) => {
+                    series.made_through = Some(last);
+                    Progress::of(user_id, &series)
+                }
+                None => {
+                    let task = next::rolled(&series, current, last, now);
+                    match event::rolled(user_id, current, &task) {
+                        Ok(event) => {
+                            tasks::roll(tx, user_id, &task, &event).await?;
+                            rolled = true;
+                            series.made_through = Some(last);
+                            Progress::of(user_id, &series)
+                        }
+                        Err(error) => left_alone(user_id, &series, &error.into()),
+                    }
+                }
+            }
+        }
+    };
+    if open.is_empty() {
+        progress.attend_at = None;
+    }
+    series::advance(tx, &[progress]).await?;
+    Ok(Some(rolled))
+}
+
+/// One series that cannot be used must not hold up the others.
+fn left_alone(user_id: Uuid, series: &Series, flaw: &Flaw) -> Progress {
+    tracing::error!(series_id = %series.id, error = %flaw, "a series makes no instances until it is changed");
+    metrics::UNUSABLE.inc();
+    Progress {
+        user_id,
+        id: series.id,
+        made_through: series.made_through,
+        attend_at: None,
+    }
+}
