@@ -35,6 +35,8 @@ pub async fn delete(tx: &mut PgConnection, user_id: Uuid) -> Result<bool, sqlx::
     if done.rows_affected() == 0 {
         return Ok(false);
     }
+    // Nothing is made ahead for who is gone.
+    db::series::end_all(&mut *tx, user_id).await?;
     sessions::end_all(&mut *tx, user_id, None).await?;
     for statement in [
         "delete from accounts.personal_tokens where user_id = $1",
@@ -65,15 +67,8 @@ pub async fn delete_tasks(pool: &PgPool) -> anyhow::Result<bool> {
         return Ok(false);
     };
     let found = db::tasks::lock_some(&mut tx, user_id, TASKS_PER_BITE).await?;
-    let changes: Vec<_> = found
-        .iter()
-        .map(|task| tasks::delete(task, schemas::now()))
-        .collect();
-    let events = changes
-        .iter()
-        .map(|change| change.event(user_id))
-        .collect::<Result<Vec<_>, _>>()?;
-    let deleted: Vec<_> = changes.into_iter().map(|change| change.task).collect();
+    let changes = found.iter().map(|task| tasks::delete(task, schemas::now()));
+    let (deleted, events) = tasks::with_events(user_id, changes)?;
     db::tasks::update(&mut tx, user_id, &deleted, &events).await?;
     tx.commit().await?;
     // None: others hold those that there are, and may be deleting them.

@@ -18,6 +18,9 @@ pub struct Problems {
 }
 
 impl Problems {
+    const DETAIL: &'static str =
+        "See errors: each names a field by its JSON pointer and says what is wrong with it.";
+
     /// Adds one more.
     pub fn add(&mut self, pointer: impl fmt::Display, detail: impl Into<Cow<'static, str>>) {
         self.add_at(|| FlawPlace::Pointer(pointer.to_string()), detail.into());
@@ -42,13 +45,17 @@ impl Problems {
         }
     }
 
+    /// The refusal, of what is known to be wrong.
+    pub fn refused(self) -> Problem {
+        Problem::new(Kind::InvalidFields, Self::DETAIL).with_flaws(self.flaws)
+    }
+
     /// The value, if nothing was wrong on the way to it.
     ///
     /// # Errors
     /// Everything that was wrong.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Problem> {
-        let detail = "See errors: each names a field by its JSON pointer and says what is wrong with it.";
-        self.finish_as(value, Kind::InvalidFields, detail)
+        self.finish_as(value, Kind::InvalidFields, Self::DETAIL)
     }
 
     /// The same for what is no body.

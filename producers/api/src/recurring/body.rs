@@ -3,12 +3,13 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use utoipa::ToSchema;
 
-use super::view::RecurrenceType;
+use super::view::{Anchor, Overlap, RecurrenceType};
 use crate::tasks::body::NewNag;
 use crate::tasks::view::PriorityName;
 
 macro_rules! recurring_body {
-    ($(#[$meta:meta])* $name:ident, title: $(#[$title_meta:meta])* $title:ty) => {
+    ($(#[$meta:meta])* $name:ident, title: $(#[$title_meta:meta])* $title:ty
+     $(, $(#[$more_meta:meta])* $more:ident: $more_type:ty)*) => {
         $(#[$meta])*
         #[derive(ToSchema)]
         #[serde(deny_unknown_fields)]
@@ -52,6 +53,15 @@ macro_rules! recurring_body {
             count: Option<u32>,
             /// The last instant at which there may be one; of the simple form. At most one of `count` and `ends_at`.
             ends_at: Option<DateTime<Utc>>,
+            /// Further occurrences, none before the first instance; to the second.
+            #[schema(max_items = 500)]
+            rdates: Option<Vec<DateTime<Utc>>>,
+            /// What the rule has and is no occurrence; to the second.
+            #[schema(max_items = 500)]
+            exdates: Option<Vec<DateTime<Utc>>>,
+            anchor: Option<Anchor>,
+            overlap: Option<Overlap>,
+            $($(#[$more_meta])* $more: $more_type,)*
         }
     };
 }
@@ -64,6 +74,39 @@ recurring_body! {
 recurring_body! {
     /// A merge patch (RFC 7396) of a recurring task: what is absent stays, null stands for the default.
     RecurringTaskPatch, title: #[schema(nullable = false)] Option<String>
+}
+
+recurring_body! {
+    /// A merge patch that holds from an occurrence on.
+    RecurringTaskSplit, title: #[schema(nullable = false)] Option<String>,
+    /// The `occurrence` from which on it holds; not the first.
+    #[schema(example = "2027-02-08T08:00:00Z")]
+    from: DateTime<Utc>
+}
+
+/// Which occurrence does not take place.
+#[derive(ToSchema)]
+#[schema(as = SkippedOccurrence)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "a description of what is read field by field")]
+pub struct Skipped {
+    /// Its `occurrence`.
+    #[schema(example = "2027-02-08T08:00:00Z")]
+    occurrence: DateTime<Utc>,
+}
+
+/// Which occurrence takes place at another time.
+#[derive(ToSchema)]
+#[schema(as = MovedOccurrence)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "a description of what is read field by field")]
+pub struct Moved {
+    /// Its `occurrence`, which stays.
+    #[schema(example = "2027-02-08T08:00:00Z")]
+    occurrence: DateTime<Utc>,
+    /// When it is due: an instant with its offset, or a day where instances are due on one.
+    #[schema(example = "2027-02-01T18:00:00+01:00", max_length = 64)]
+    to: String,
 }
 
 /// When to remind of each instance, or of each task of a template.

@@ -1,17 +1,15 @@
 //! What may happen to a recurring task: pure functions from the series before to the series after, and from there to its
 //! open instances.
 
-use std::collections::BTreeMap;
-
 use chrono::{SubsecRound, TimeDelta};
-use db::series::{Content, InstanceReminder, Series, Unusable};
-use schedule::{Due, Offset, Rule, Trigger};
+use db::series::{Anchor, Content, InstanceReminder, Overlap, Series};
+use schedule::{Due, Interval, Offset, Rule, Trigger};
 use schemas::{Task, TaskEventKind, TaskReminder, Timestamp};
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use super::input::RecurringInput;
 use super::rule::Simple;
+use super::standing::{Decision, Standing};
 use crate::input::{Field, Place, Problems};
 use crate::problem::{Kind, Problem};
 use crate::tasks::input::Purpose;
@@ -36,7 +34,12 @@ pub fn create(
     let mut problems = Problems::default();
     let input = RecurringInput::read(body, Purpose::Create, Place::root(&mut problems));
     let series = put_over(input, blank, person, &mut problems);
-    let series = problems.finish(Some(series))?;
+    let mut series = problems.finish(Some(series))?;
+    series.made_through = Some(match series.overlap {
+        // What was before it was made is not made up for.
+        Overlap::PileUp => series.starts_at.max(now),
+        _ => series.starts_at,
+    });
     let first = made(&series, series.starts_at, now);
     Ok((series, first))
 }
@@ -46,72 +49,124 @@ pub fn made(series: &Series, occurrence: Timestamp, now: Timestamp) -> Change {
     Change::new(TaskEventKind::Created, series.instance(occurrence, now))
 }
 
-/// Puts a patch over a series; `None` when it changes nothing.
+/// Puts a patch over a series, and takes its open instances along.
 ///
 /// # Errors
 /// What must hold between the fields and would not; when the series has ended.
 pub fn patch(
     patch: RecurringInput,
-    current: &Series,
+    standing: &Standing,
     person: &Person,
     now: Timestamp,
-) -> Result<Option<Series>, Problem> {
+) -> Result<Decision, Problem> {
+    let current = &standing.series;
     refuse_ended(current)?;
     let mut problems = Problems::default();
     let merged = put_over(patch, current.clone(), person, &mut problems);
     let merged = problems.finish(Some(merged))?;
-    Ok((merged != *current).then(|| next_version(merged, now)))
+    if merged == *current {
+        return Ok(Decision::of(merged));
+    }
+    standing.carry_along(next_version(merged, now), now)
 }
 
-/// Completing an instance brings no other from now on; `None` when that is so already.
+/// Completing an instance brings no other from now on, and none is made ahead. What is so already stays as it is.
 ///
 /// # Errors
 /// When the series has ended.
-pub fn pause(current: &Series, now: Timestamp) -> Result<Option<Series>, Problem> {
+pub fn pause(standing: &Standing, now: Timestamp) -> Result<Decision, Problem> {
+    let current = &standing.series;
     refuse_ended(current)?;
-    let paused = |mut series: Series| {
-        series.paused_at = Some(series.updated_at);
-        series
-    };
-    Ok(current
-        .paused_at
-        .is_none()
-        .then(|| paused(next_version(current.clone(), now))))
-}
-
-/// Completing an instance brings another again; `None` when that is so already.
-///
-/// # Errors
-/// When the series has ended.
-pub fn resume(current: &Series, now: Timestamp) -> Result<Option<Series>, Problem> {
-    refuse_ended(current)?;
-    let resumed = |mut series: Series| {
-        series.paused_at = None;
-        series
-    };
-    Ok(current
-        .paused_at
-        .map(|_| resumed(next_version(current.clone(), now))))
-}
-
-/// Completing an instance brings no other for good; `None` when that is so already.
-pub fn end(current: &Series, now: Timestamp) -> Option<Series> {
-    current.ended_at.is_none().then(|| {
-        let mut series = next_version(current.clone(), now);
-        series.ended_at = Some(series.updated_at);
-        series
-    })
-}
-
-/// Ends a series and takes it away; the row stays, for completed instances point to it.
-pub fn delete(current: &Series, now: Timestamp) -> Series {
+    if current.paused_at.is_some() {
+        return Ok(Decision::of(current.clone()));
+    }
     let mut series = next_version(current.clone(), now);
+    series.paused_at = Some(series.updated_at);
+    Ok(Decision::of(series))
+}
+
+/// Completing an instance brings another again. A series without an open one goes on with the next occurrence after now; if
+/// there is none, it has ended. One that piles up goes on from now.
+///
+/// # Errors
+/// When the series has ended, or cannot be used.
+pub fn resume(standing: &Standing, now: Timestamp) -> Result<Decision, Problem> {
+    let current = &standing.series;
+    refuse_ended(current)?;
+    let mut series = current.clone();
+    if current.paused_at.is_some() {
+        series = next_version(series, now);
+        series.paused_at = None;
+    }
+    if series.overlap == Overlap::PileUp {
+        // One that is not paused has made what it has to.
+        if current.paused_at.is_some() {
+            series.made_through = series.made_through.max(Some(now));
+        }
+        return Ok(Decision::of(series));
+    }
+    if !standing.open.is_empty() {
+        return Ok(Decision::of(series));
+    }
+    match standing.next_to_do(&series, now)? {
+        Some(next) => {
+            series.made_through = Some(next);
+            let made = vec![made(&series, next, now)];
+            Ok(Decision {
+                made,
+                ..Decision::of(series)
+            })
+        }
+        // The rule is over.
+        None => Ok(Decision::of(ended(current, now))),
+    }
+}
+
+/// Completing an instance brings no other for good, and what was made ahead is deleted. What has ended stays as it is.
+pub fn end(standing: &Standing, now: Timestamp) -> Decision {
+    let current = &standing.series;
+    if current.ended_at.is_some() {
+        return Decision::of(current.clone());
+    }
+    let ahead = |task: &&Task| current.overlap == Overlap::PileUp && task.occurrence > Some(now);
+    Decision {
+        changed: standing
+            .open
+            .iter()
+            .filter(ahead)
+            .map(|task| tasks::delete(task, now))
+            .collect(),
+        ..Decision::of(ended(current, now))
+    }
+}
+
+/// Ends a series and takes it away with its open instances; the row stays, for completed instances point to it.
+pub fn delete(standing: &Standing, now: Timestamp) -> Decision {
+    let mut series = next_version(standing.series.clone(), now);
     series.ended_at = series.ended_at.or(Some(series.updated_at));
     series.deleted_at = Some(series.updated_at);
+    Decision {
+        changed: standing
+            .open
+            .iter()
+            .map(|task| tasks::delete(task, now))
+            .collect(),
+        ..Decision::of(series)
+    }
+}
+
+/// The series, ended.
+pub fn ended(current: &Series, now: Timestamp) -> Series {
+    let mut series = next_version(current.clone(), now);
+    series.ended_at = Some(series.updated_at);
     series
 }
 
-fn refuse_ended(series: &Series) -> Result<(), Problem> {
+/// Refuses to go on with what has ended.
+///
+/// # Errors
+/// When it has.
+pub fn refuse_ended(series: &Series) -> Result<(), Problem> {
     if series.ended_at.is_none() {
         return Ok(());
     }
@@ -120,7 +175,7 @@ fn refuse_ended(series: &Series) -> Result<(), Problem> {
 }
 
 /// Times of a series only grow, whatever this machine's clock says.
-fn next_version(series: Series, now: Timestamp) -> Series {
+pub fn next_version(series: Series, now: Timestamp) -> Series {
     Series {
         version: series.version + 1,
         updated_at: now.max(series.updated_at + TimeDelta::microseconds(1)),
@@ -129,7 +184,7 @@ fn next_version(series: Series, now: Timestamp) -> Series {
 }
 
 /// The series with the fields of a client put over. What is wrong goes to `problems`; the series means nothing then.
-fn put_over(input: RecurringInput, base: Series, person: &Person, problems: &mut Problems) -> Series {
+pub fn put_over(input: RecurringInput, base: Series, person: &Person, problems: &mut Problems) -> Series {
     // Checks between fields would only confuse where one of those fields is wrong in itself.
     let comparable =
         !input.starts_at.is_invalid() && !input.starts_on.is_invalid() && !input.timezone.is_invalid();
@@ -145,6 +200,11 @@ fn put_over(input: RecurringInput, base: Series, person: &Person, problems: &mut
     let when_given =
         rule.is_some() || blamed != "/timezone" || input.timezone.is_given() || input.floating.is_given();
     let reminders_given = input.reminders.is_given();
+    let (anchor_given, overlap_given) = (input.anchor.is_given(), input.overlap.is_given());
+    let dates_given = [
+        ("/rdates", input.rdates.is_given()),
+        ("/exdates", input.exdates.is_given()),
+    ];
     let start = match (input.starts_at, input.starts_on) {
         // A rule has no finer occurrences.
         (Field::Value(at), _) => Due::At(at.trunc_subsecs(0)),
@@ -197,8 +257,32 @@ fn put_over(input: RecurringInput, base: Series, person: &Person, problems: &mut
         content,
         timezone: zone_asked.merge(base_zone, || person.timezone.clone()),
         rrule: rule.as_ref().map_or(base.rrule, Rule::to_string),
+        rdates: input.rdates.merge(base.rdates, Vec::new),
+        exdates: input.exdates.merge(base.exdates, Vec::new),
+        anchor: input.anchor.merge(base.anchor, Default::default),
+        overlap: input.overlap.merge(base.overlap, Default::default),
         ..base
     };
+    if series.anchor == Anchor::Completion {
+        let blamed_for = |given: bool, place: &'static str| if given { place } else { "/anchor" };
+        if series.overlap != Overlap::Skip {
+            let detail = "must be skip while the next counts from the completion of the last";
+            problems.add(blamed_for(overlap_given, "/overlap"), detail);
+        }
+        for ((place, given), dates) in dates_given.into_iter().zip([&series.rdates, &series.exdates]) {
+            if !dates.is_empty() {
+                let detail = "must be empty while the next counts from the completion of the last";
+                problems.add(blamed_for(given, place), detail);
+            }
+        }
+        let parsed = rule.clone().or_else(|| Rule::parse(&series.rrule).ok());
+        if let Some(Err(error)) = parsed.map(|rule| Interval::of(&rule))
+            && (rule.is_some() || anchor_given)
+        {
+            let place = if rule.is_some() { blamed } else { "/anchor" };
+            problems.add(place, error.to_string());
+        }
+    }
     let zone = match schedule::parse_zone(&series.timezone) {
         Ok(zone) => zone,
         // Not one that the client sent: an account or series of a build with other zone data.
@@ -346,6 +430,7 @@ pub fn carry(
         task.whole_day_minute = new.whole_day_minute;
     }
     task.recurrence = Some(after.rrule.clone());
+    task.series_id = Some(after.id);
     if let Some(at) = place.filter(|_| place != instance.occurrence || new.whole_day != old.whole_day) {
         task.occurrence = place;
         (task.due_at, task.due_on) = after.due(at);
@@ -374,63 +459,4 @@ fn reminders(before: &[TaskReminder], wanted: &[InstanceReminder]) -> Vec<TaskRe
             }
         })
         .collect()
-}
-
-/// Whether an instance of that occurrence stands where the series has one.
-///
-/// # Errors
-/// When the series cannot be used.
-pub fn has_occurrence(series: &Series, occurrence: Timestamp) -> Result<bool, Unusable> {
-    let second = occurrence.trunc_subsecs(0);
-    let next = series.next_after(second - TimeDelta::seconds(1))?;
-    Ok(occurrence == series.starts_at || next == Some(second))
-}
-
-/// One of the occurrences to come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Occurrence {
-    /// When it is.
-    pub at: Timestamp,
-    /// The open instance that stands for it, if it is made already.
-    pub task_id: Option<Uuid>,
-}
-
-/// The first `limit` occurrences after `after`: those of the rule, unless the series has ended, and those that have an
-/// open instance.
-///
-/// # Errors
-/// When the series cannot be used.
-pub fn upcoming(
-    series: &Series,
-    open: &[Task],
-    after: Timestamp,
-    limit: usize,
-) -> Result<Vec<Occurrence>, Unusable> {
-    let mut found = BTreeMap::new();
-    for task in open {
-        if let Some(at) = task.occurrence.filter(|at| *at > after) {
-            // By the second: a first occurrence may have a fraction of one, those of a rule have none.
-            found.insert(
-                at.trunc_subsecs(0),
-                Occurrence {
-                    at,
-                    task_id: Some(task.id),
-                },
-            );
-        }
-    }
-    let mut last = after;
-    for _ in 0..limit {
-        let next = if series.ended_at.is_none() {
-            series.next_after(last)?
-        } else {
-            None
-        };
-        let Some(at) = next else { break };
-        found
-            .entry(at.trunc_subsecs(0))
-            .or_insert(Occurrence { at, task_id: None });
-        last = at;
-    }
-    Ok(found.into_values().take(limit).collect())
 }

@@ -1,8 +1,8 @@
 //! The fields of a recurring task as a client sends them, each checked for itself.
 
-use chrono::NaiveDate;
-use db::series::InstanceReminder;
-use schedule::{Offset, Rule, Tz};
+use chrono::{NaiveDate, SubsecRound};
+use db::series::{Anchor, InstanceReminder, MAX_DATES, Overlap};
+use schedule::{Due, Offset, Rule, Tz};
 use schemas::{Priority, Timestamp};
 use serde_json::{Map, Value};
 
@@ -45,6 +45,14 @@ pub struct RecurringInput {
     pub count: Field<u32>,
     /// Of the simple form.
     pub ends_at: Field<Timestamp>,
+    /// Further occurrences, each once, in their order.
+    pub rdates: Field<Vec<Timestamp>>,
+    /// What is no occurrence, each once, in their order.
+    pub exdates: Field<Vec<Timestamp>>,
+    /// What the next occurrence counts from.
+    pub anchor: Field<Anchor>,
+    /// What happens when one falls due while another is open.
+    pub overlap: Field<Overlap>,
 }
 
 impl RecurringInput {
@@ -56,6 +64,20 @@ impl RecurringInput {
         let mut problems = Problems::default();
         let patch = Self::read(body, Purpose::Patch, Place::root(&mut problems));
         problems.finish(Some(patch))
+    }
+
+    /// Reads the body of a split: the occurrence from which on a merge patch holds, and the patch.
+    ///
+    /// # Errors
+    /// As [`RecurringInput::patch`].
+    pub fn split(mut body: Map<String, Value>) -> Result<(Timestamp, Self), Problem> {
+        let mut problems = Problems::default();
+        let from = body.remove("from").map(|from| ("from".to_owned(), from));
+        let mut fields = Fields::new(from.into_iter().collect(), Place::root(&mut problems));
+        let from = fields.required("from", read::timestamp);
+        fields.finish();
+        let patch = Self::read(body, Purpose::Patch, Place::root(&mut problems));
+        problems.finish(from.map(|from| (from, patch)))
     }
 
     /// Reads all fields; what is wrong is written down at their `place`.
@@ -84,6 +106,14 @@ impl RecurringInput {
             interval: fields.take("interval", |place, value| number(place, value, u16::MAX.into())),
             count: fields.take("count", |place, value| number(place, value, MAX_COUNT)),
             ends_at: fields.take("ends_at", read::timestamp),
+            rdates: fields.take("rdates", dates),
+            exdates: fields.take("exdates", dates),
+            anchor: fields.take("anchor", |place, value| {
+                read::choice(place, value, Anchor::from_name, "schedule, completion")
+            }),
+            overlap: fields.take("overlap", |place, value| {
+                read::choice(place, value, Overlap::from_name, "skip, roll_forward, pile_up")
+            }),
         };
         match (&input.starts_at, &input.starts_on) {
             (Field::Value(_), Field::Value(_)) => {
@@ -116,6 +146,43 @@ impl RecurringInput {
             fields.refuse::<()>("recurrence_type", "is required, or else recurrence");
         }
     }
+}
+
+/// Reads which occurrence is skipped.
+///
+/// # Errors
+/// Everything that is wrong with the body.
+pub fn skipped(body: Map<String, Value>) -> Result<Timestamp, Problem> {
+    let mut problems = Problems::default();
+    let mut fields = Fields::new(body, Place::root(&mut problems));
+    let occurrence = fields.required("occurrence", read::timestamp);
+    fields.finish();
+    problems.finish(occurrence)
+}
+
+/// Reads which occurrence is moved, and when it is due then.
+///
+/// # Errors
+/// Everything that is wrong with the body.
+pub fn moved(body: Map<String, Value>) -> Result<(Timestamp, Due), Problem> {
+    let mut problems = Problems::default();
+    let mut fields = Fields::new(body, Place::root(&mut problems));
+    let occurrence = fields.required("occurrence", read::timestamp);
+    let to = fields.required("to", |place, value| match &value {
+        Value::String(text) if !text.contains(['T', 't', ' ']) => read::date(place, value).map(Due::On),
+        _ => read::timestamp(place, value).map(Due::At),
+    });
+    fields.finish();
+    problems.finish(occurrence.zip(to))
+}
+
+/// Instants of occurrences, to the second.
+fn dates(place: &mut Place<'_>, value: Value) -> Option<Vec<Timestamp>> {
+    let dates = read::items(place, value, MAX_DATES, read::timestamp)?;
+    let mut dates: Vec<_> = dates.into_iter().map(|date| date.trunc_subsecs(0)).collect();
+    dates.sort_unstable();
+    dates.dedup();
+    Some(dates)
 }
 
 /// Reminders as they are shown: `[{"offset": "-PT10M"}]`. An instance to come has no instant yet that one could name.

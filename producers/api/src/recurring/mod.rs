@@ -4,10 +4,12 @@
 pub mod body;
 mod change;
 mod input;
+mod occurrence;
 mod rule;
+mod standing;
 pub mod view;
 
-pub use change::{
-    Occurrence, carry, create, delete, end, has_occurrence, made, patch, pause, resume, upcoming,
-};
-pub use input::{RecurringInput, reminders};
+pub use change::{create, delete, end, patch, pause, resume};
+pub use input::{RecurringInput, moved, reminders, skipped};
+pub use occurrence::{move_to, skip, split};
+pub use standing::{Decision, Occurrence, Standing, just_before};

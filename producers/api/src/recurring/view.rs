@@ -1,9 +1,9 @@
 //! A recurring task as the API shows it.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
-use db::series::{InstanceReminder, Series};
+use db::series::{InstanceReminder, Past, Series};
 use schedule::Tz;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -53,6 +53,19 @@ pub struct RecurringTaskView<'a> {
     #[schema(required)]
     #[serde(serialize_with = "optional_timestamp")]
     ends_at: Option<DateTime<Utc>>,
+    /// Further occurrences.
+    #[serde(serialize_with = "timestamps")]
+    rdates: &'a [DateTime<Utc>],
+    /// What would be an occurrence and is none.
+    #[serde(serialize_with = "timestamps")]
+    exdates: &'a [DateTime<Utc>],
+    #[schema(value_type = Anchor)]
+    anchor: &'static str,
+    #[schema(value_type = Overlap)]
+    overlap: &'static str,
+    /// The recurring task that this one went on from.
+    #[schema(required)]
+    split_from: Option<Uuid>,
     #[schema(value_type = Status)]
     status: &'static str,
     #[schema(required)]
@@ -76,6 +89,26 @@ pub enum RecurrenceType {
     Weekly,
     Monthly,
     Yearly,
+}
+
+/// What the next occurrence counts from: the start, or the completion of the last.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "a description of names that are written elsewhere")]
+pub enum Anchor {
+    Schedule,
+    Completion,
+}
+
+/// What happens when an occurrence falls due while an earlier one is open: it is passed over, the open one moves to it, or
+/// it is there too, as every occurrence is, made ahead.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "a description of names that are written elsewhere")]
+pub enum Overlap {
+    Skip,
+    RollForward,
+    PileUp,
 }
 
 #[derive(ToSchema)]
@@ -135,6 +168,11 @@ impl<'a> From<&'a Series> for RecurringTaskView<'a> {
             interval: simple.map(|simple| simple.interval),
             count: simple.and_then(|simple| simple.count),
             ends_at: simple.and_then(|simple| simple.ends_at),
+            rdates: &series.rdates,
+            exdates: &series.exdates,
+            anchor: series.anchor.as_str(),
+            overlap: series.overlap.as_str(),
+            split_from: series.split_from,
             status: match series {
                 Series {
                     ended_at: Some(_), ..
@@ -162,9 +200,89 @@ pub struct OccurrenceView {
     /// What clocks show there then.
     #[schema(example = "2027-02-01T09:00:00")]
     local: String,
+    /// Its place in the series: when it was due before anybody moved it.
+    #[serde(serialize_with = "timestamp")]
+    occurrence: DateTime<Utc>,
     /// The instance that stands for it, if it is made already.
     #[schema(required)]
     task_id: Option<Uuid>,
+}
+
+/// What became of an occurrence.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PastOccurrence)]
+pub struct HistoryView {
+    /// Its place in the series.
+    #[serde(serialize_with = "timestamp")]
+    pub occurrence: DateTime<Utc>,
+    #[schema(value_type = Outcome)]
+    pub status: &'static str,
+    /// Whether it is, or was, due at another time than its place.
+    pub moved: bool,
+    /// Its instance; of one that was skipped there may be none.
+    #[schema(required)]
+    pub task_id: Option<Uuid>,
+    #[schema(required)]
+    #[serde(serialize_with = "optional_timestamp")]
+    pub due_at: Option<DateTime<Utc>>,
+    #[schema(required)]
+    pub due_on: Option<NaiveDate>,
+    #[schema(required)]
+    #[serde(serialize_with = "optional_timestamp")]
+    pub completed_at: Option<DateTime<Utc>>,
+}
+
+impl From<Past> for HistoryView {
+    fn from(past: Past) -> Self {
+        let day = |at: DateTime<Utc>| {
+            let zone = past
+                .timezone
+                .as_deref()
+                .and_then(|name| schedule::parse_zone(name).ok());
+            at.with_timezone(&zone.unwrap_or(Tz::UTC)).date_naive()
+        };
+        let elsewhere = match (past.due_at, past.due_on) {
+            (Some(at), _) => at != past.occurrence,
+            (None, Some(on)) => on != day(past.occurrence),
+            (None, None) => false,
+        };
+        let status = match &past {
+            past if past.skipped => "skipped",
+            past if past.deleted => "deleted",
+            past if past.completed_at.is_some() => "completed",
+            _ => "open",
+        };
+        Self {
+            occurrence: past.occurrence,
+            status,
+            moved: elsewhere,
+            task_id: past.task_id,
+            due_at: past.due_at,
+            due_on: past.due_on,
+            completed_at: past.completed_at,
+        }
+    }
+}
+
+#[derive(ToSchema)]
+#[schema(as = PastOccurrenceStatus, rename_all = "lowercase")]
+#[expect(dead_code, reason = "a description of names that are written elsewhere")]
+enum Outcome {
+    Open,
+    Completed,
+    Deleted,
+    Skipped,
+}
+
+/// Instants as [`timestamp`] writes them.
+fn timestamps<S: Serializer>(all: &[DateTime<Utc>], serializer: S) -> Result<S::Ok, S::Error> {
+    struct One(DateTime<Utc>);
+    impl Serialize for One {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            timestamp(&self.0, serializer)
+        }
+    }
+    serializer.collect_seq(all.iter().copied().map(One))
 }
 
 impl OccurrenceView {
@@ -174,6 +292,7 @@ impl OccurrenceView {
         Self {
             at: at.to_rfc3339_opts(SecondsFormat::AutoSi, false),
             local: at.naive_local().format("%Y-%m-%dT%H:%M:%S").to_string(),
+            occurrence: occurrence.place,
             task_id: occurrence.task_id,
         }
     }

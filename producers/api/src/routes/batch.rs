@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use schemas::{Encoded, Task};
+use schemas::Task;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
@@ -158,14 +158,10 @@ async fn create(
                 }
                 let changes = mode.settle("tasks", changes)?;
                 let made: Vec<&Change> = changes.iter().flatten().collect();
-                let written: Vec<Task> = made.iter().map(|change| change.task.clone()).collect();
-                let events: Vec<Encoded> = made
-                    .iter()
-                    .map(|change| change.event(user_id))
-                    .collect::<Result<_, _>>()?;
                 for series in made.iter().filter_map(|change| change.series.as_ref()) {
                     db::series::insert(tx, user_id, series).await?;
                 }
+                let (written, events) = tasks::with_events(user_id, made.into_iter().cloned())?;
                 db::tasks::insert_many(tx, user_id, &written, &events).await?;
                 counted.store(written.len() as u64, Ordering::Relaxed);
                 let results: Vec<_> = changes
@@ -220,15 +216,15 @@ async fn complete(
                 .map(|id| found.remove(id).ok_or_else(Problem::no_such_task))
                 .collect();
             let mut results = mode.settle("ids", results)?;
-            let (mut written, mut events) = (Vec::new(), Vec::new());
+            let mut changes = Vec::new();
             let now = schemas::now();
             for task in results.iter_mut().flatten() {
                 if let Some(change) = tasks::complete(task, now) {
-                    events.push(change.event(user_id)?);
-                    written.push(change.task.clone());
-                    *task = change.task;
+                    *task = change.task.clone();
+                    changes.push(change);
                 }
             }
+            let (written, events) = tasks::with_events(user_id, changes)?;
             db::tasks::update(tx, user_id, &written, &events).await?;
             let open = open_behind(tx, user_id, &results).await?;
             answer(StatusCode::OK, &results, &open)

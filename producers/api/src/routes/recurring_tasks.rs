@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use db::series::{self, Series};
-use schemas::{Encoded, Task, Timestamp};
+use db::series::{self, Progress, Series};
+use schemas::{Task, Timestamp};
 use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
@@ -17,16 +17,17 @@ use super::tasks::person;
 use crate::App;
 use crate::answer::Answer;
 use crate::extract::{CurrentUser, IfMatch, JsonObject, Prefer, path_id};
-use crate::idempotency::IdempotencyKey;
-use crate::input::Problems;
+use crate::idempotency::{IdempotencyKey, Work};
 use crate::metrics::TASKS_CREATED;
 use crate::page::{Page, PageParameters, read_limit};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::query::Parameters;
-use crate::recurring::body::{NewRecurringTask, RecurringTaskPatch};
-use crate::recurring::view::{OccurrenceView, RecurringTaskView};
-use crate::recurring::{self, RecurringInput};
-use crate::tasks::{self, Change};
+use crate::recurring::body::{Moved, NewRecurringTask, RecurringTaskPatch, RecurringTaskSplit, Skipped};
+use crate::recurring::view::{HistoryView, OccurrenceView, RecurringTaskView};
+use crate::recurring::{self, Decision, RecurringInput, Standing};
+use crate::routes::tasks::Shown;
+use crate::tasks::view::TaskView;
+use crate::tasks::{self, Change, Person};
 
 /// `/api/recurring-tasks…`
 pub fn router() -> OpenApiRouter<App> {
@@ -36,7 +37,11 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(pause))
         .routes(routes!(resume))
         .routes(routes!(end))
+        .routes(routes!(split))
         .routes(routes!(occurrences))
+        .routes(routes!(skip))
+        .routes(routes!(move_to))
+        .routes(routes!(history))
 }
 
 path_id! {
@@ -51,7 +56,7 @@ fn no_such_series() -> Problem {
 /// Create a recurring task
 ///
 /// And its first instance. A task that is created with a `recurrence` is one, too. Of each recurring task there is one open
-/// instance; completing it brings the next.
+/// instance, and completing it brings the next, unless it is to `pile_up`: then every occurrence has one, made ahead.
 #[utoipa::path(
     post, path = "/api/recurring-tasks", tag = "Recurring tasks", security(("bearer" = ["tasks:write"])),
     params(IdempotencyKey, Prefer),
@@ -76,8 +81,7 @@ async fn create(
                 let (series, first) = recurring::create(body, &person, schemas::now())?;
                 series::insert(tx, user_id, &series).await?;
                 insert(tx, user_id, &first).await?;
-                let location = format!("/api/recurring-tasks/{}", series.id);
-                Ok(shown(StatusCode::CREATED, &series)?.with(header::LOCATION, location))
+                created(&series)
             })
         })
         .await?;
@@ -168,85 +172,15 @@ async fn update(
     JsonObject(body): JsonObject,
 ) -> Result<Answer, Problem> {
     let patch = RecurringInput::patch(body)?;
-    let user_id = user.user_id;
-    let answer = app
-        .transaction(move |tx| {
-            Box::pin(async move {
-                let current = lock(tx, user_id, id, &if_match).await?;
-                let (person, now) = (person(tx, user_id).await?, schemas::now());
-                let Some(after) = recurring::patch(patch, &current, &person, now)? else {
-                    return shown(StatusCode::OK, &current);
-                };
-                series::update(tx, user_id, &after).await?;
-                carry_along(tx, user_id, &current, &after, now).await?;
-                shown(StatusCode::OK, &after)
-            })
-        })
-        .await?;
-    Ok(prefer.apply(answer))
-}
-
-/// Takes the open instances along when their series changes.
-async fn carry_along(
-    tx: &mut PgConnection,
-    user_id: Uuid,
-    before: &Series,
-    after: &Series,
-    now: Timestamp,
-) -> Result<(), Problem> {
-    let open = db::tasks::lock_open_instances(tx, user_id, after.id).await?;
-    let moved = moved(tx, user_id, before, after, &open, now).await?;
-    let changes: Vec<Change> = open
-        .iter()
-        .filter_map(|task| {
-            let place = match moved {
-                Some((id, place)) if id == task.id => Some(place),
-                _ => task.occurrence,
-            };
-            recurring::carry(before, after, task, place, now)
-        })
-        .collect();
-    write(tx, user_id, changes).await
-}
-
-/// The open instance that stands where the changed rule has no occurrence, and where it goes: to the next one after now,
-/// and after those of all other instances. Only the newest instance moves, so that their order stays.
-async fn moved(
-    tx: &mut PgConnection,
-    user_id: Uuid,
-    before: &Series,
-    after: &Series,
-    open: &[Task],
-    now: Timestamp,
-) -> Result<Option<(Uuid, Timestamp)>, Problem> {
-    let timing = |series: &Series| (series.rrule.clone(), series.starts_at, series.timezone.clone());
-    let places = open.iter().filter_map(|task| Some((task.id, task.occurrence?)));
-    let Some((id, occurrence)) = places.max_by_key(|(_, occurrence)| *occurrence) else {
-        return Ok(None);
-    };
-    if timing(before) == timing(after) || recurring::has_occurrence(after, occurrence)? {
-        return Ok(None);
-    }
-    let others = series::latest_occurrence(tx, user_id, after.id, Some(id)).await?;
-    if others.is_some_and(|others| others > occurrence) {
-        return Ok(None);
-    }
-    match after.next_after(others.map_or(now, |others| others.max(now)))? {
-        Some(place) => Ok(Some((id, place))),
-        None => {
-            let mut problems = Problems::default();
-            problems.add(
-                "",
-                "leaves no occurrence after now: end the recurring task instead",
-            );
-            problems.finish(None)
-        }
-    }
+    let decide =
+        move |standing: &Standing, person: &Person, now| recurring::patch(patch, standing, person, now);
+    let work = change(user.user_id, id, if_match, None, decide);
+    Ok(prefer.apply(app.transaction(work).await?))
 }
 
 /// Pause a recurring task
 ///
-/// Completing the open instance brings no other until it is resumed.
+/// Completing the open instance brings no other until it is resumed, and none is made ahead.
 #[utoipa::path(
     post, path = "/api/recurring-tasks/{id}/pause", tag = "Recurring tasks", security(("bearer" = ["tasks:write"])),
     params(SeriesId, IfMatch, IdempotencyKey, Prefer),
@@ -265,22 +199,20 @@ async fn pause(
     key: IdempotencyKey,
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
-    let user_id = user.user_id;
-    let answer = app
-        .once(user_id, key, move |tx| {
-            Box::pin(async move {
-                let current = lock(tx, user_id, id, &if_match).await?;
-                let after = recurring::pause(&current, schemas::now())?;
-                settle(tx, user_id, current, after).await
-            })
-        })
-        .await?;
-    Ok(prefer.apply(answer))
+    let work = change(
+        user.user_id,
+        id,
+        if_match,
+        None,
+        |standing: &Standing, _: &Person, now| recurring::pause(standing, now),
+    );
+    Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
 /// Resume a recurring task
 ///
-/// If it has no open instance, the next occurrence after now becomes one; if there is none, it has ended.
+/// If it has no open instance, the next occurrence after now becomes one; if there is none, it has ended. One that piles up
+/// goes on from now.
 #[utoipa::path(
     post, path = "/api/recurring-tasks/{id}/resume", tag = "Recurring tasks", security(("bearer" = ["tasks:write"])),
     params(SeriesId, IfMatch, IdempotencyKey, Prefer),
@@ -299,35 +231,20 @@ async fn resume(
     key: IdempotencyKey,
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
-    let user_id = user.user_id;
-    let answer = app
-        .once(user_id, key, move |tx| {
-            Box::pin(async move {
-                let current = lock(tx, user_id, id, &if_match).await?;
-                let now = schemas::now();
-                let resumed = recurring::resume(&current, now)?;
-                // Locked, so that none is completed meanwhile by somebody who would be told that the series is paused.
-                if !db::tasks::lock_open_instances(tx, user_id, id).await?.is_empty() {
-                    return settle(tx, user_id, current, resumed).await;
-                }
-                let latest = series::latest_occurrence(tx, user_id, id, None).await?;
-                let next = current.next_after(latest.map_or(now, |latest| latest.max(now)))?;
-                let Some(next) = next else {
-                    // The rule is over.
-                    let ended = recurring::end(&current, now);
-                    return settle(tx, user_id, current, ended).await;
-                };
-                insert(tx, user_id, &recurring::made(&current, next, now)).await?;
-                settle(tx, user_id, current, resumed).await
-            })
-        })
-        .await?;
-    Ok(prefer.apply(answer))
+    let work = change(
+        user.user_id,
+        id,
+        if_match,
+        None,
+        |standing: &Standing, _: &Person, now| recurring::resume(standing, now),
+    );
+    Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
 /// End a recurring task
 ///
-/// For good. The open instance stays, and is the last. One that has ended stays as it is.
+/// For good. The open instance stays, and is the last; of one that piles up, those that were made ahead are deleted. One that
+/// has ended stays as it is.
 #[utoipa::path(
     post, path = "/api/recurring-tasks/{id}/end", tag = "Recurring tasks", security(("bearer" = ["tasks:write"])),
     params(SeriesId, IfMatch, IdempotencyKey, Prefer),
@@ -344,17 +261,14 @@ async fn end(
     key: IdempotencyKey,
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
-    let user_id = user.user_id;
-    let answer = app
-        .once(user_id, key, move |tx| {
-            Box::pin(async move {
-                let current = lock(tx, user_id, id, &if_match).await?;
-                let after = recurring::end(&current, schemas::now());
-                settle(tx, user_id, current, after).await
-            })
-        })
-        .await?;
-    Ok(prefer.apply(answer))
+    let work = change(
+        user.user_id,
+        id,
+        if_match,
+        None,
+        |standing: &Standing, _: &Person, now| Ok(recurring::end(standing, now)),
+    );
+    Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
 /// Delete a recurring task
@@ -371,23 +285,102 @@ async fn delete(
     SeriesId(id): SeriesId,
     if_match: IfMatch,
 ) -> Result<Answer, Problem> {
-    let user_id = user.user_id;
-    app.transaction(move |tx| {
-        Box::pin(async move {
-            let current = lock(tx, user_id, id, &if_match).await?;
-            let now = schemas::now();
-            series::update(tx, user_id, &recurring::delete(&current, now)).await?;
-            let open = db::tasks::lock_open_instances(tx, user_id, id).await?;
-            write(
-                tx,
-                user_id,
-                open.iter().map(|task| tasks::delete(task, now)).collect(),
-            )
-            .await
-        })
-    })
-    .await?;
+    let decide = |standing: &Standing, _: &Person, now| Ok(recurring::delete(standing, now));
+    let work = change(user.user_id, id, if_match, None, decide);
+    app.transaction(work).await?;
     Ok(Answer::empty(StatusCode::NO_CONTENT))
+}
+
+/// Change this and following occurrences
+///
+/// The recurring task ends before the occurrence `from`, and a new one begins there with the change, a JSON merge patch. Open
+/// instances from there on go along; what is done from there on stays done.
+#[utoipa::path(
+    post, path = "/api/recurring-tasks/{id}/split", tag = "Recurring tasks", security(("bearer" = ["tasks:write"])),
+    params(SeriesId, IfMatch, IdempotencyKey, Prefer),
+    request_body = RecurringTaskSplit,
+    responses(
+        (status = 201, description = "The new recurring task", body = RecurringTaskView,
+         headers(("Location" = String, description = "Its path"), ("ETag" = String, description = "Its version"))),
+        (status = 409, description = "It has ended", body = ProblemDocument,
+         content_type = "application/problem+json"),
+    ),
+)]
+async fn split(
+    State(app): State<App>,
+    CurrentUser(user): CurrentUser,
+    SeriesId(id): SeriesId,
+    if_match: IfMatch,
+    key: IdempotencyKey,
+    prefer: Prefer,
+    JsonObject(body): JsonObject,
+) -> Result<Answer, Problem> {
+    let (from, patch) = RecurringInput::split(body)?;
+    let decide =
+        move |standing: &Standing, person: &Person, now| recurring::split(standing, from, patch, person, now);
+    let work = change(user.user_id, id, if_match, Some(from), decide);
+    Ok(prefer.apply(app.once(user.user_id, key, work).await?))
+}
+
+/// Skip an occurrence
+///
+/// It does not take place: its open instance is deleted, and it is not made again. If it was the one to do, the next is made.
+#[utoipa::path(
+    post, path = "/api/recurring-tasks/{id}/occurrences/skip", tag = "Recurring tasks",
+    security(("bearer" = ["tasks:write"])),
+    params(SeriesId, IfMatch, IdempotencyKey, Prefer),
+    request_body = Skipped,
+    responses(
+        (status = 200, description = "The recurring task as it is then", body = RecurringTaskView,
+         headers(("ETag" = String, description = "Its version"))),
+        (status = 409, description = "It has ended", body = ProblemDocument,
+         content_type = "application/problem+json"),
+    ),
+)]
+async fn skip(
+    State(app): State<App>,
+    CurrentUser(user): CurrentUser,
+    SeriesId(id): SeriesId,
+    if_match: IfMatch,
+    key: IdempotencyKey,
+    prefer: Prefer,
+    JsonObject(body): JsonObject,
+) -> Result<Answer, Problem> {
+    let occurrence = recurring::skipped(body)?;
+    let decide = move |standing: &Standing, _: &Person, now| recurring::skip(standing, occurrence, now);
+    let work = change(user.user_id, id, if_match, Some(occurrence), decide);
+    Ok(prefer.apply(app.once(user.user_id, key, work).await?))
+}
+
+/// Move an occurrence
+///
+/// Its instance, made now if need be, is due then; its place in the series stays. `If-Match` is about the recurring task.
+#[utoipa::path(
+    post, path = "/api/recurring-tasks/{id}/occurrences/move", tag = "Recurring tasks",
+    security(("bearer" = ["tasks:write"])),
+    params(SeriesId, IfMatch, IdempotencyKey, Prefer),
+    request_body = Moved,
+    responses(
+        (status = 200, description = "The instance as it is then", body = TaskView,
+         headers(("ETag" = String, description = "Its version"))),
+        (status = 409, description = "The recurring task has ended, and has no open instance there", body = ProblemDocument,
+         content_type = "application/problem+json"),
+    ),
+)]
+async fn move_to(
+    State(app): State<App>,
+    CurrentUser(user): CurrentUser,
+    SeriesId(id): SeriesId,
+    if_match: IfMatch,
+    key: IdempotencyKey,
+    prefer: Prefer,
+    JsonObject(body): JsonObject,
+) -> Result<Answer, Problem> {
+    let (occurrence, to) = recurring::moved(body)?;
+    let decide =
+        move |standing: &Standing, _: &Person, now| recurring::move_to(standing, occurrence, to, now);
+    let work = change(user.user_id, id, if_match, Some(occurrence), decide);
+    Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
 /// Occurrences to come.
@@ -412,25 +405,74 @@ async fn occurrences(
 ) -> Result<Response, Problem> {
     let limit = read_preview(&uri)?;
     let user_id = user.user_id;
-    let (series, open, closed) = app
+    let now = schemas::now();
+    let standing = app
         .database(async move |pool| {
             let mut connection = pool.acquire().await?;
             let series = series::get(&mut connection, user_id, id)
                 .await?
                 .ok_or_else(no_such_series)?;
             let open = db::tasks::open_instances(&mut *connection, user_id, id).await?;
-            let closed = series::latest_closed(&mut connection, user_id, id).await?;
-            Ok((series, open, closed))
+            standing(&mut connection, user_id, series, open, now).await
         })
         .await?;
-    let now = schemas::now();
-    let after = closed.map_or(now, |closed| closed.max(now));
-    let zone = schedule::parse_zone(&series.timezone).map_err(Problem::internal)?;
-    let items = recurring::upcoming(&series, &open, after, limit)?
+    let zone = schedule::parse_zone(&standing.series.timezone).map_err(Problem::internal)?;
+    let items = standing
+        .upcoming(now, limit)?
         .into_iter()
         .map(|occurrence| OccurrenceView::new(occurrence, zone))
         .collect();
     Ok(Json(Occurrences { items }).into_response())
+}
+
+/// A page of occurrences.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OccurrencePage)]
+struct HistoryPage {
+    items: Vec<HistoryView>,
+    /// Where the next page starts; null on the last one.
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// What became of occurrences
+///
+/// Latest first: those that have an instance, and those that were skipped. Deleted ones are forgotten after 30 days.
+#[utoipa::path(
+    get, path = "/api/recurring-tasks/{id}/history", tag = "Recurring tasks", security(("bearer" = ["tasks:read"])),
+    params(SeriesId, PageParameters),
+    responses((status = 200, description = "A page of occurrences", body = HistoryPage)),
+)]
+async fn history(
+    State(app): State<App>,
+    CurrentUser(user): CurrentUser,
+    SeriesId(id): SeriesId,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let user_id = user.user_id;
+    let mut parameters = Parameters::of(&uri)?;
+    let page: Page<Timestamp> = Page::take(
+        &mut parameters,
+        &app.cursors,
+        "recurring-task-history",
+        user_id,
+        id.to_string(),
+    );
+    parameters.finish()?;
+    let (rows, before) = (page.rows(), page.after);
+    let mut found = app
+        .database(async move |pool| {
+            let mut connection = pool.acquire().await?;
+            series::get(&mut connection, user_id, id)
+                .await?
+                .ok_or_else(no_such_series)?;
+            Ok(series::history(&mut connection, user_id, id, before, rows).await?)
+        })
+        .await?;
+    let last = page.cut(&mut found).map(|last| last.occurrence);
+    let next_cursor = last.map(|last| page.cursor(&app.cursors, &last)).transpose()?;
+    let items = found.into_iter().map(HistoryView::from).collect();
+    Ok(Json(HistoryPage { items, next_cursor }).into_response())
 }
 
 /// What an occurrence preview takes.
@@ -450,24 +492,77 @@ fn read_preview(uri: &Uri) -> Result<usize, Problem> {
     Ok(limit.unwrap_or(10))
 }
 
-/// The series, locked until the transaction ends, at a version that the client has seen.
-async fn lock(tx: &mut PgConnection, user_id: Uuid, id: Uuid, if_match: &IfMatch) -> Result<Series, Problem> {
-    let current = series::lock(tx, user_id, id).await?.ok_or_else(no_such_series)?;
-    if_match.check(current.version)?;
-    Ok(current)
+/// A series with its instances. Those of `since` and later are looked for, which is now or earlier.
+async fn standing(
+    db: &mut PgConnection,
+    user_id: Uuid,
+    series: Series,
+    open: Vec<Task>,
+    since: Timestamp,
+) -> Result<Standing, Problem> {
+    let reached = series.made_through;
+    Ok(Standing {
+        taken: series::taken_after(db, user_id, series.id, since).await?,
+        before: series::latest_occurrence(db, user_id, series.id, reached).await?,
+        series,
+        open,
+    })
 }
 
-/// Writes the series if it changes; the answer is the series as it is then.
-async fn settle(
+/// The work that changes a series as `decide` says, under its lock and that of its open instances: none is completed
+/// meanwhile by somebody who would be told of the series as it was. `about` is the occurrence that it is about, if it is about
+/// one. The answer is what came of it.
+fn change(
+    user_id: Uuid,
+    id: Uuid,
+    if_match: IfMatch,
+    about: Option<Timestamp>,
+    decide: impl FnOnce(&Standing, &Person, Timestamp) -> Result<Decision, Problem> + Send + 'static,
+) -> impl for<'c> FnOnce(&'c mut PgConnection) -> Work<'c, Answer> + Send + 'static {
+    move |tx| {
+        Box::pin(async move {
+            let person = person(tx, user_id).await?;
+            let series = series::lock(tx, user_id, id).await?.ok_or_else(no_such_series)?;
+            if_match.check(series.version)?;
+            let open = db::tasks::lock_open_instances(tx, user_id, id).await?;
+            let now = schemas::now();
+            let since = about.map_or(now, |about| recurring::just_before(about).min(now));
+            let standing = standing(tx, user_id, series, open, since).await?;
+            let decision = decide(&standing, &person, now)?;
+            write(tx, user_id, &standing.series, decision).await
+        })
+    }
+}
+
+/// Writes what was decided; the answer is the series as it is then, or what the decision was about.
+async fn write(
     tx: &mut PgConnection,
     user_id: Uuid,
-    current: Series,
-    after: Option<Series>,
+    before: &Series,
+    decision: Decision,
 ) -> Result<Answer, Problem> {
-    if let Some(after) = &after {
-        series::update(tx, user_id, after).await?;
+    let series = &decision.series;
+    // An instance points to its series.
+    if let Some(split) = &decision.split {
+        series::insert(tx, user_id, split).await?;
     }
-    shown(StatusCode::OK, after.as_ref().unwrap_or(&current))
+    if series.version != before.version {
+        series::update(tx, user_id, series).await?;
+    } else if series.made_through != before.made_through {
+        series::advance(tx, &[Progress::of(user_id, series)]).await?;
+    }
+    for made in &decision.made {
+        insert(tx, user_id, made).await?;
+    }
+    let (tasks, events) = tasks::with_events(user_id, decision.changed)?;
+    db::tasks::update(tx, user_id, &tasks, &events).await?;
+    if let Some(task) = decision.shown {
+        return Shown::of(tx, user_id, task).await?.answer(StatusCode::OK);
+    }
+    match &decision.split {
+        Some(split) => created(split),
+        None => shown(StatusCode::OK, series),
+    }
 }
 
 /// Writes a new instance and its event. Whoever makes it has locked the series and looked how far it has come.
@@ -482,17 +577,9 @@ async fn insert(tx: &mut PgConnection, user_id: Uuid, made: &Change) -> Result<(
 #[error("the series has that occurrence already")]
 struct OccurrenceExists;
 
-/// Writes changed instances and their events.
-async fn write(tx: &mut PgConnection, user_id: Uuid, changes: Vec<Change>) -> Result<(), Problem> {
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let events: Vec<Encoded> = changes
-        .iter()
-        .map(|change| change.event(user_id))
-        .collect::<Result<_, _>>()?;
-    let tasks: Vec<Task> = changes.into_iter().map(|change| change.task).collect();
-    Ok(db::tasks::update(tx, user_id, &tasks, &events).await?)
+fn created(series: &Series) -> Result<Answer, Problem> {
+    let location = format!("/api/recurring-tasks/{}", series.id);
+    Ok(shown(StatusCode::CREATED, series)?.with(header::LOCATION, location))
 }
 
 fn shown(status: StatusCode, series: &Series) -> Result<Answer, Problem> {

@@ -6,7 +6,6 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use db::tasks::TagCount;
-use schemas::{Encoded, Task};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::PgPool;
@@ -199,13 +198,8 @@ async fn retag(pool: &PgPool, user_id: Uuid, tag: &str, name: Option<&str>) -> R
         };
         after = last;
         let now = schemas::now();
-        let mut changed: Vec<Task> = Vec::with_capacity(found.len());
-        let mut events: Vec<Encoded> = Vec::with_capacity(found.len());
-        for task in &found {
-            let change = tasks::retag(task, tag, name, now);
-            events.push(change.event(user_id)?);
-            changed.push(change.task);
-        }
+        let changes = found.iter().map(|task| tasks::retag(task, tag, name, now));
+        let (changed, events) = tasks::with_events(user_id, changes)?;
         db::tasks::update(&mut tx, user_id, &changed, &events).await?;
     }
     if after.is_nil() {

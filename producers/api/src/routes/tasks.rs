@@ -411,7 +411,7 @@ impl Shown {
         }
     }
 
-    fn answer(&self, status: StatusCode) -> Result<Answer, Problem> {
+    pub(super) fn answer(&self, status: StatusCode) -> Result<Answer, Problem> {
         let answer = Answer::json(status, &TaskView::new(&self.task, &self.open))?;
         Ok(answer.with(header::ETAG, self.tag()))
     }

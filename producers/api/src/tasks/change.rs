@@ -62,6 +62,21 @@ impl Change {
     }
 }
 
+/// The tasks after those changes, and the events that tell of them, in the same order: what is written together.
+///
+/// # Errors
+/// As [`Change::event`].
+pub fn with_events(
+    user_id: Uuid,
+    changes: impl IntoIterator<Item = Change>,
+) -> Result<(Vec<Task>, Vec<Encoded>), EncodeError> {
+    let paired = changes.into_iter().map(|change| {
+        let event = change.event(user_id)?;
+        Ok((change.task, event))
+    });
+    paired.collect()
+}
+
 /// Makes a task from what a client sent.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ pub mod view;
 
 pub use change::{
     Change, KEPT_AFTER_DELETION, complete, create, delete, dismiss, patch, reopen, restore, retag, snooze,
-    update,
+    update, with_events,
 };
 pub use following::Person;
 pub use input::{MAX_TAG_CHARS, MAX_TAGS, TaskInput, follows};

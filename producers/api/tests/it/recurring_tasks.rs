@@ -99,7 +99,8 @@ async fn a_recurring_task_comes_back_as_it_was_made_and_has_its_first_instance()
         "timezone": "Asia/Tokyo",
         "starts_at": "2097-02-01T00:00:00.000000Z", "starts_on": null,
         "recurrence": "FREQ=WEEKLY;INTERVAL=2;COUNT=5", "recurrence_type": "weekly", "interval": 2, "count": 5,
-        "ends_at": null, "status": "active", "paused_at": null, "ended_at": null,
+        "ends_at": null, "rdates": [], "exdates": [], "anchor": "schedule", "overlap": "skip", "split_from": null,
+        "status": "active", "paused_at": null, "ended_at": null,
         "created_at": series["created_at"], "updated_at": series["created_at"],
     });
     assert_eq!(series, expected);
