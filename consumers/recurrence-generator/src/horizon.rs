@@ -24,6 +24,9 @@ const SERIES: i64 = 200;
 /// Most instances of one transaction.
 const INSTANCES: usize = 2000;
 
+/// How many attend at a time when everything is to be done at once.
+const WORKERS: usize = 4;
+
 /// The longest sleep. What is changed meanwhile is nobody's to tell us, and the database's clock may be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 
@@ -39,6 +42,14 @@ pub struct Attended {
     pub made: usize,
     /// Instances that moved.
     pub rolled: usize,
+}
+
+impl Attended {
+    fn add(&mut self, other: Self) {
+        self.series += other.series;
+        self.made += other.made;
+        self.rolled += other.rolled;
+    }
 }
 
 /// Looks at a batch of the series whose turn it is, in transactions of its own: makes the instances of those that pile up
@@ -66,7 +77,7 @@ pub async fn attend(pool: &PgPool, horizon: TimeDelta) -> Result<Attended, sqlx:
     Ok(attended)
 }
 
-/// Attends to all series whose turn it is, once: done when nothing is left.
+/// Attends to all series whose turn it is, once: done when nothing is left. Several at a time, as Postgres has several cores.
 ///
 /// # Errors
 /// When the database does not answer or refuses.
@@ -75,14 +86,33 @@ pub async fn attend_all(
     horizon: TimeDelta,
     shutdown: &CancellationToken,
 ) -> Result<Attended, sqlx::Error> {
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|_| tokio::spawn(attend_until_none(pool.clone(), horizon, shutdown.clone())))
+        .collect();
+    let mut all = Attended::default();
+    // Each is waited for, whatever became of those before it: none is left behind in the middle of a transaction.
+    let mut outcome = Ok(());
+    for worker in workers {
+        match worker.await {
+            Ok(Ok(attended)) => all.add(attended),
+            Ok(Err(error)) => outcome = Err(error),
+            Err(_) => outcome = Err(sqlx::Error::WorkerCrashed),
+        }
+    }
+    outcome.map(|()| all)
+}
+
+async fn attend_until_none(
+    pool: PgPool,
+    horizon: TimeDelta,
+    shutdown: CancellationToken,
+) -> Result<Attended, sqlx::Error> {
     let mut all = Attended::default();
     while !shutdown.is_cancelled() {
-        let attended = attend(pool, horizon).await?;
-        all.series += attended.series;
-        all.made += attended.made;
-        all.rolled += attended.rolled;
+        let attended = attend(&pool, horizon).await?;
+        all.add(attended);
         if attended.series == 0 {
-            if next_turn(pool, horizon)
+            if next_turn(&pool, horizon)
                 .await?
                 .is_none_or(|seconds| seconds > 0.0)
             {
