@@ -35,6 +35,8 @@ pub enum Part {
     Audit,
     /// How late reminders fire.
     Reminders,
+    /// Instances of series, made ahead.
+    Series,
     /// What a service takes that has nothing to do, and how soon it is ready.
     Idle,
 }
@@ -48,6 +50,7 @@ impl Part {
             Self::Relay => "relay",
             Self::Audit => "audit",
             Self::Reminders => "reminders",
+            Self::Series => "series",
             Self::Idle => "idle",
         }
     }

@@ -15,6 +15,7 @@ mod process;
 mod producing;
 mod relay;
 mod reminders;
+mod series;
 mod stats;
 mod table;
 mod tokens;
@@ -73,6 +74,7 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
             Part::Relay => relay::run(args.quick).await,
             Part::Audit => audit::run(args.quick).await,
             Part::Reminders => reminders::run(args.quick).await,
+            Part::Series => series::run(args.quick).await,
             Part::Idle => idle::run(args.quick).await,
         }
         .with_context(|| format!("{} could not be measured", part.name()))?;

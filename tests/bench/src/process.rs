@@ -32,6 +32,16 @@ pub struct Service {
 impl Service {
     /// Starts it against a database and topics of its own.
     pub fn start(name: &'static str, database: &Database, topics: &Topics) -> anyhow::Result<Self> {
+        Self::start_with(name, &[], database, topics)
+    }
+
+    /// Starts it with arguments.
+    pub fn start_with(
+        name: &'static str,
+        arguments: &[&str],
+        database: &Database,
+        topics: &Topics,
+    ) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = logs()?.join(format!("{name}-{}.log", database.name()));
         let output = File::options().create(true).append(true).open(&log)?;
@@ -39,6 +49,7 @@ impl Service {
         let binary = std::env::current_exe()?.with_file_name(name);
         let mut command = Command::new(&binary);
         command
+            .args(arguments)
             .env_clear()
             .env("HTTP_HOST", "127.0.0.1")
             .env("HTTP_PORT", port.to_string())
@@ -122,6 +133,20 @@ impl Service {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
+    }
+
+    /// Whether it has done what it was started for, and ended.
+    pub fn ended(&mut self) -> anyhow::Result<bool> {
+        let Some(status) = self.child.try_wait()? else {
+            return Ok(false);
+        };
+        ensure!(
+            status.success(),
+            "{} ended with {status}: see {}",
+            self.name,
+            self.log.display()
+        );
+        Ok(true)
     }
 
     /// Where it answers.
