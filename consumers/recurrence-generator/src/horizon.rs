@@ -205,64 +205,67 @@ enum Flaw {
 /// Makes the instances of a batch of series that pile up.
 async fn make_ahead(tx: &mut PgConnection, horizon: TimeDelta) -> Result<Attended, sqlx::Error> {
     let claimed = series::claim(tx, Overlap::PileUp, horizon, SERIES).await?;
-    let (mut instances, mut events, mut progress) = (Vec::new(), Vec::new(), Vec::new());
-    for Claimed { user_id, series, now } in &claimed {
-        if instances.len() >= INSTANCES {
-            // The rest is claimed again.
+    let mut batch = Batch::default();
+    let mut progress = Vec::with_capacity(claimed.len());
+    for claimed in &claimed {
+        // The rest is claimed again.
+        if batch.instances.len() >= INSTANCES {
             break;
         }
-        let room = INSTANCES - instances.len();
-        match instances_ahead(*user_id, series, *now, horizon, room) {
-            Ok((made, next)) => {
-                let last = made.last().and_then(|(task, _)| task.occurrence);
-                for (task, event) in made {
-                    instances.push((*user_id, task));
-                    events.push(event);
-                }
-                progress.push(Progress {
-                    user_id: *user_id,
-                    id: series.id,
-                    made_through: last.or(series.made_through),
-                    attend_at: next,
-                });
-            }
-            Err(flaw) => progress.push(left_alone(*user_id, series, &flaw)),
-        }
+        let made = batch.add(claimed, horizon);
+        progress.push(made.unwrap_or_else(|flaw| left_alone(claimed.user_id, &claimed.series, &flaw)));
     }
-    let written: HashSet<Uuid> = tasks::insert_instances(tx, &instances)
-        .await?
-        .into_iter()
-        .collect();
-    let told: Vec<Encoded> = instances
-        .iter()
-        .zip(events)
-        .filter(|((_, task), _)| written.contains(&task.id))
-        .map(|(_, event)| event)
-        .collect();
-    db::outbox::insert(tx, &told).await?;
+    let made = batch.write(tx).await?;
     series::advance(tx, &progress).await?;
     Ok(Attended {
         series: progress.len(),
-        made: told.len(),
+        made,
         rolled: 0,
     })
 }
 
-/// The next instances of a series up to the horizon, at most so many, with their events; and the occurrence after them.
-fn instances_ahead(
-    user_id: Uuid,
-    series: &Series,
-    now: Timestamp,
-    horizon: TimeDelta,
-    most: usize,
-) -> Result<(Vec<(Task, Encoded)>, Option<Timestamp>), Flaw> {
-    let (occurrences, next) = next::occurrences_ahead(series, now + horizon, most)?;
-    let made = occurrences.into_iter().map(|occurrence| {
-        let task = series.instance(occurrence, now);
-        let event = event::created(user_id, &task)?;
-        Ok((task, event))
-    });
-    Ok((made.collect::<Result<_, EncodeError>>()?, next))
+/// New instances of one transaction, each with its owner, and their events in the same order.
+#[derive(Default)]
+struct Batch {
+    instances: Vec<(Uuid, Task)>,
+    events: Vec<Encoded>,
+}
+
+impl Batch {
+    /// Adds the next instances of a series up to the horizon, as many as there is room for. Nothing, when one of them cannot be.
+    fn add(&mut self, claimed: &Claimed, horizon: TimeDelta) -> Result<Progress, Flaw> {
+        let Claimed { user_id, series, now } = claimed;
+        let room = INSTANCES - self.instances.len();
+        let (occurrences, next) = next::occurrences_ahead(series, *now + horizon, room)?;
+        let made_through = occurrences.last().copied().or(series.made_through);
+        let made: Vec<Task> = occurrences
+            .into_iter()
+            .map(|occurrence| series.instance(occurrence, *now))
+            .collect();
+        let events = made.iter().map(|task| event::created(*user_id, task));
+        self.events.extend(events.collect::<Result<Vec<_>, _>>()?);
+        self.instances
+            .extend(made.into_iter().map(|task| (*user_id, task)));
+        Ok(Progress {
+            user_id: *user_id,
+            id: series.id,
+            made_through,
+            attend_at: next,
+        })
+    }
+
+    /// Writes them, but for those whose place is taken already. Returns how many it wrote.
+    async fn write(self, tx: &mut PgConnection) -> Result<usize, sqlx::Error> {
+        let written = tasks::insert_instances(tx, &self.instances).await?;
+        let written: HashSet<Uuid> = written.into_iter().collect();
+        let paired = self.instances.iter().zip(self.events);
+        let told: Vec<Encoded> = paired
+            .filter(|((_, task), _)| written.contains(&task.id))
+            .map(|(_, event)| event)
+            .collect();
+        db::outbox::insert(tx, &told).await?;
+        Ok(told.len())
+    }
 }
 
 /// Moves the open instance of one series that rolls forward. Returns whether it moved; `None` when it is the turn of none.

@@ -117,7 +117,6 @@ fn a_day_that_begins_twice_is_not_due_before_it_was_done() {
 }
 
 #[test]
-#[expect(clippy::unwrap_used, reason = "rules of tests")]
 fn a_rule_that_says_more_than_how_long_to_wait_is_refused_with_the_part_that_does() {
     for (rule, part) in [
         ("FREQ=WEEKLY;BYDAY=MO", "BYDAY"),
