@@ -48,7 +48,7 @@ pub fn skip(standing: &Standing, occurrence: Timestamp, now: Timestamp) -> Resul
     };
     let mut made_now = Vec::new();
     let was_current = standing.current().is_some_and(|task| task.id == open.id);
-    if was_current && series.overlap != Overlap::PileUp && series.is_active() && standing.others_done(open) {
+    if was_current && series.overlap != Overlap::PileUp && series.is_active() {
         match standing.next_to_do(&series, place.max(now))? {
             Some(next) => {
                 series.made_through = Some(next);
@@ -276,12 +276,6 @@ fn going_on(standing: &Standing, from: Timestamp, now: Timestamp) -> Result<Seri
 }
 
 impl Standing {
-    /// Whether the instance is the only open one of those that the series has come to.
-    fn others_done(&self, but: &Task) -> bool {
-        let reached = |task: &&Task| task.occurrence <= self.series.made_through;
-        self.open.iter().filter(reached).all(|task| task.id == but.id)
-    }
-
     /// The occurrence as the series has it; `pointer` is where a client named it.
     fn place(&self, pointer: &'static str, occurrence: Timestamp) -> Result<Timestamp, Problem> {
         if let Some(open) = self.open_at(occurrence).and_then(|task| task.occurrence) {

@@ -142,7 +142,8 @@ async fn an_occurrence_that_is_skipped_does_not_take_place_and_the_next_one_come
             row("02-04T09:00", "02-04T09:00", false)
         ]
     );
-    complete(&ada, &open(&ada).await[0]).await;
+    let done = open(&ada).await[0].clone();
+    complete(&ada, &done).await;
     assert_eq!(due(&ada).await, ["02-04T09:00"]);
     assert_eq!(
         history(&ada, &path).await,
@@ -163,6 +164,11 @@ async fn an_occurrence_that_is_skipped_does_not_take_place_and_the_next_one_come
         let answer = ada.post(&skip, &json!({"occurrence": occurrence})).await;
         assert_eq!(answer.problem(422, "invalid-fields"), [pointer]);
     }
+    // With an older one open again, too: it goes on from the one that is skipped.
+    let reopen = format!("/api/tasks/{}/reopen", done["id"].as_str().unwrap());
+    assert_eq!(ada.send(Method::POST, &reopen).await.status, StatusCode::OK);
+    act(&ada, &skip, &json!({"occurrence": nine(4)})).await;
+    assert_eq!(due(&ada).await, ["02-03T09:00", "02-05T09:00"]);
     // The last one of a rule: it has ended.
     let (path, _) = daily(&ada, json!({"count": 1})).await;
     let over = act(
