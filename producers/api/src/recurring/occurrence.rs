@@ -3,7 +3,7 @@
 use chrono::{SubsecRound, TimeDelta};
 use db::series::{Anchor, MAX_DATES, Overlap, Series};
 use schedule::{Due, Offset, Rule, Trigger};
-use schemas::{Task, TaskReminder, Timestamp};
+use schemas::{Task, Timestamp};
 use uuid::Uuid;
 
 use super::change::{carry, ended, made, next_version, put_over, refuse_ended};
@@ -11,6 +11,7 @@ use super::input::RecurringInput;
 use super::standing::{Decision, Standing, leave};
 use crate::input::Problems;
 use crate::problem::Problem;
+use crate::tasks::following::ring_anew;
 use crate::tasks::{self, Change, Person, merge};
 
 /// An occurrence does not take place: its open instance is deleted, and it is not made again. If it was the one to do, the
@@ -94,11 +95,14 @@ pub fn move_to(
         }
         (_, false) => return Err(refused("/to", "must be an instant: its instances are due at one")),
     };
-    let due = |task: &Task| Task {
-        due_at,
-        due_on,
-        reminders: anew(&task.reminders),
-        ..task.clone()
+    let due = |task: &Task| {
+        let mut due = Task {
+            due_at,
+            due_on,
+            ..task.clone()
+        };
+        ring_anew(task, &mut due);
+        due
     };
     let mut decision = Decision::of(series.clone());
     let task = match standing.open_at(occurrence) {
@@ -133,15 +137,6 @@ pub fn move_to(
     }
     decision.shown = Some(task);
     Ok(decision)
-}
-
-/// Reminders of an instance whose due time moves: what was said about one that counts from it was said about another time.
-fn anew(reminders: &[TaskReminder]) -> Vec<TaskReminder> {
-    let mut reminders = reminders.to_vec();
-    for reminder in reminders.iter_mut().filter(|reminder| reminder.offset.is_some()) {
-        (reminder.snoozed_until, reminder.dismissed_at) = (None, None);
-    }
-    reminders
 }
 
 /// This and following: the series ends before the occurrence `from`, and a new one begins there with what a client sent put

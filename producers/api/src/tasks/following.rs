@@ -72,11 +72,15 @@ pub fn new_place(task: &Task, person: &Person) -> Option<Place> {
     Some((task.series_id?, occurrence))
 }
 
-/// A series that has followed. Its instances are carried for themselves.
+/// A series that has followed, with every time that it holds. Its instances are carried for themselves.
 pub fn follow_series(current: &Series, person: &Person, now: Timestamp) -> Series {
+    let same_clock = |at| same_clock(at, &current.timezone, &person.timezone);
     let mut series = Series {
         version: current.version + 1,
-        starts_at: same_clock(current.starts_at, &current.timezone, &person.timezone),
+        starts_at: same_clock(current.starts_at),
+        rdates: current.rdates.iter().copied().map(same_clock).collect(),
+        exdates: current.exdates.iter().copied().map(same_clock).collect(),
+        made_through: current.made_through.map(same_clock),
         timezone: person.timezone.clone(),
         updated_at: now.max(current.updated_at + chrono::TimeDelta::microseconds(1)),
         ..current.clone()
@@ -118,5 +122,41 @@ pub fn trigger(reminder: &TaskReminder) -> Option<Trigger> {
         (Some(offset), None) => Offset::parse(offset).ok().map(Trigger::Offset),
         (None, Some(at)) => Some(Trigger::At(at)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use db::series::Content;
+
+    use super::*;
+
+    #[test]
+    fn a_series_follows_with_every_time_that_it_holds() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let start = at("2027-02-01T08:00:00Z");
+        let series = Series {
+            rdates: vec![at("2027-02-03T08:00:00Z")],
+            exdates: vec![at("2027-02-04T08:00:00Z")],
+            made_through: Some(at("2027-02-02T08:00:00Z")),
+            ..Series::new(
+                "FREQ=DAILY".to_owned(),
+                start,
+                "Europe/Berlin".to_owned(),
+                Content::default(),
+                start,
+            )
+        };
+        let person = Person {
+            timezone: "Asia/Tokyo".to_owned(),
+            whole_day_minute: 480,
+        };
+        let followed = follow_series(&series, &person, start);
+        // Nine o'clock there is eight hours earlier.
+        assert_eq!(followed.starts_at, at("2027-02-01T00:00:00Z"));
+        assert_eq!(followed.rdates, [at("2027-02-03T00:00:00Z")]);
+        assert_eq!(followed.exdates, [at("2027-02-04T00:00:00Z")]);
+        assert_eq!(followed.made_through, Some(at("2027-02-02T00:00:00Z")));
+        assert_eq!(followed.version, series.version + 1);
     }
 }
