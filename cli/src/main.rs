@@ -4,6 +4,7 @@ mod migrate;
 mod occurrences;
 mod schema_gate;
 mod topics;
+mod why;
 
 use std::path::PathBuf;
 
@@ -25,6 +26,8 @@ enum Command {
     /// Prints when something recurs: of rules, dates and exceptions as iCalendar has them. Exit code 2, with the reason,
     /// for a rule that is no good.
     Occurrences(occurrences::Occurrences),
+    /// Tells what happened to a reminder, or to all of a task, and what will. DATABASE_URL is the owner's.
+    Why(why::Why),
     /// Topics, as they are declared in schemas/src/topics.rs.
     #[command(subcommand)]
     Topics(Topics),
@@ -65,6 +68,7 @@ async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Migrate => migrate::run().await,
         Command::Occurrences(arguments) => occurrences::run(&arguments),
+        Command::Why(arguments) => why::run(&arguments).await,
         Command::Topics(Topics::Ensure { replication_factor }) => topics::ensure(replication_factor).await,
         Command::Topics(Topics::Describe) => topics::describe().await,
         Command::Schemas(Schemas::Check { avro, released }) => schema_gate::check(&avro, &released),

@@ -174,6 +174,27 @@ pub async fn get_many(
     rows.iter().map(from_row).collect()
 }
 
+/// The person's task of that id, deleted or not.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn get_or_deleted(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    id: Uuid,
+) -> Result<Option<Task>, sqlx::Error> {
+    let row = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from tasks.tasks where user_id = $1 and id = $2"
+    ))
+    .bind(user_id)
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(from_row).transpose()
+}
+
 /// The person's task of that id, deleted or not, locked until the transaction ends: what follows in it sees the newest
 /// version, and versions are given in the order of commits.
 ///

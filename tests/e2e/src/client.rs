@@ -85,6 +85,11 @@ impl Client {
             .await;
     }
 
+    /// Sends any request, and gives what is answered; nothing where that is empty.
+    pub async fn call(&mut self, method: Method, path: &str, body: Option<Value>) -> Value {
+        self.send(method, path, body).await.1
+    }
+
     /// How often the API was away, or said so, before it answered.
     #[must_use]
     pub fn refusals(&self) -> u64 {
@@ -105,6 +110,9 @@ impl Client {
             match request.send().await {
                 Ok(answer) if answer.status().is_success() => {
                     let status = answer.status();
+                    if status == StatusCode::NO_CONTENT {
+                        return (status, Value::Null);
+                    }
                     if let Ok(body) = answer.json().await {
                         return (status, body);
                     }

@@ -7,7 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::tasks::view::{ReminderView, optional_timestamp};
+use why::{Fate, Happened, Story};
+
+use crate::tasks::view::{ReminderView, optional_timestamp, timestamp};
 
 /// A reminder: what its task says of it, and what became of it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -88,4 +90,47 @@ pub struct Snooze {
     r#for: Option<String>,
     /// An instant to come, within 366 days.
     until: Option<DateTime<Utc>>,
+}
+
+/// Why a reminder rang, or did not, in sentences.
+#[derive(Serialize, ToSchema)]
+pub struct Why {
+    id: Uuid,
+    task_id: Uuid,
+    /// From what its time is computed.
+    #[schema(example = json!(["The task \"Call the dentist\" is due Tue 24 Nov 2026, 10:00 (Europe/Berlin)."]))]
+    rule: Vec<String>,
+    /// What happened, oldest first; the latest 200 things.
+    happened: Vec<HappenedView>,
+    /// How it stands, and what will happen.
+    outlook: Vec<String>,
+}
+
+/// One thing that happened to a reminder.
+#[derive(Serialize, ToSchema)]
+struct HappenedView {
+    #[serde(serialize_with = "timestamp")]
+    at: DateTime<Utc>,
+    text: String,
+}
+
+impl Why {
+    /// Tells what is known.
+    pub fn of(fate: &Fate) -> Self {
+        let Story {
+            rule,
+            happened,
+            outlook,
+        } = why::tell(fate);
+        Self {
+            id: fate.reminder_id,
+            task_id: fate.task.id,
+            rule,
+            happened: happened
+                .into_iter()
+                .map(|Happened { at, text }| HappenedView { at, text })
+                .collect(),
+            outlook,
+        }
+    }
 }

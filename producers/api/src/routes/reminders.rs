@@ -25,7 +25,7 @@ use crate::input::read;
 use crate::page::{Page, PageParameters};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::query::Parameters;
-use crate::reminders::view::{ReminderState, ReminderStatus, Snooze};
+use crate::reminders::view::{ReminderState, ReminderStatus, Snooze, Why};
 use crate::reminders::{Delay, STATES};
 use crate::tasks::view::TaskView;
 use crate::tasks::{self, Change, Person};
@@ -37,6 +37,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(read_one))
         .routes(routes!(snooze))
         .routes(routes!(dismiss))
+        .routes(routes!(why))
 }
 
 path_id! {
@@ -138,6 +139,30 @@ async fn read_one(
         })
         .await?;
     Ok(Json(ReminderStatus::new(id, &task, known.as_ref())).into_response())
+}
+
+/// Why a reminder rang, or did not
+///
+/// In sentences: from which rule and in which zone its time is computed, what happened, and what will. What happened is known a
+/// moment later than it happens, and for as long as events are kept.
+#[utoipa::path(
+    get, path = "/api/reminders/{id}/why", tag = "Reminders", security(("bearer" = ["tasks:read"])),
+    params(ReminderId),
+    responses((status = 200, description = "What is known of it", body = Why)),
+)]
+async fn why(
+    State(app): State<App>,
+    CurrentUser(user): CurrentUser,
+    ReminderId(id): ReminderId,
+) -> Result<Response, Problem> {
+    let user_id = user.user_id;
+    let fate = app
+        .database(async move |pool| Ok(::why::of_reminder(&mut *pool.acquire().await?, user_id, id).await?))
+        .await?;
+    let fate = fate
+        .filter(|fate| fate.task.deleted_at.is_none())
+        .ok_or_else(no_such_reminder)?;
+    Ok(Json(Why::of(&fate)).into_response())
 }
 
 /// Put a reminder off
