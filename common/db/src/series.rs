@@ -37,6 +37,9 @@ macro_rules! selected {
 /// Most dates that a series has beside its rule, and most exceptions from it.
 pub const MAX_DATES: usize = 500;
 
+/// How long before a reminder rings an instance moves, so that the scanner has heard of it by then.
+const ROLLS_BEFORE_A_RING: TimeDelta = TimeDelta::minutes(1);
+
 /// A rule by which tasks recur, and what they are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Series {
@@ -354,17 +357,42 @@ impl Series {
         self.timeline()?.after(after).next().transpose()
     }
 
-    /// The next occurrence that does not wait for a completion: whoever makes instances ahead, or moves them, is to look at
-    /// the series then. What cannot be used has none, until it is changed.
+    /// When whoever makes instances ahead, or moves them, is to look at the series: of one that piles up its next occurrence,
+    /// of one that rolls forward [`Series::rolls_at`] of that. What waits for a completion, or cannot be used, has none.
     #[must_use]
     pub fn attend_at(&self) -> Option<Timestamp> {
+        let before = self.starts_at - TimeDelta::seconds(1);
+        self.attend_after(self.made_through.unwrap_or(before))
+    }
+
+    /// The same, if the series had come to that occurrence.
+    #[must_use]
+    pub fn attend_after(&self, occurrence: Timestamp) -> Option<Timestamp> {
         if !self.is_active() || self.overlap == Overlap::Skip {
             return None;
         }
-        let before = self.starts_at - TimeDelta::seconds(1);
-        self.next_after(self.made_through.unwrap_or(before))
-            .ok()
-            .flatten()
+        let next = self.next_after(occurrence).ok().flatten()?;
+        Some(match self.overlap {
+            Overlap::RollForward => self.rolls_at(occurrence, next),
+            _ => next,
+        })
+    }
+
+    /// When the instance of an occurrence that is still open moves to the next one: when that falls due, or a minute before the
+    /// first of its reminders, so that those ring. A reminder that is so early that it would ring before the open instance is due
+    /// itself is not waited for.
+    #[must_use]
+    pub fn rolls_at(&self, occurrence: Timestamp, next: Timestamp) -> Timestamp {
+        let zone = schedule::parse_zone(&self.timezone).unwrap_or(Tz::UTC);
+        let (due_at, due_on) = self.due(next);
+        let anchor = Due::of(due_at, due_on).map(|due| due.anchor(zone, self.content.whole_day_minute));
+        let rings = self.content.reminders.iter().filter_map(|reminder| {
+            let offset = Offset::parse(&reminder.offset).ok()?;
+            Some(offset.apply(anchor?, zone)? - ROLLS_BEFORE_A_RING)
+        });
+        rings
+            .filter(|at| *at > occurrence)
+            .fold(next, |first, at| first.min(at))
     }
 
     /// The `due_at` and `due_on` of the instance of an occurrence.

@@ -281,7 +281,7 @@ async fn roll_one(tx: &mut PgConnection) -> Result<Option<bool>, sqlx::Error> {
     else {
         return Ok(None);
     };
-    let last = match series.timeline().and_then(|timeline| timeline.last_until(now)) {
+    let last = match newest(&series, now) {
         Ok(last) => last,
         Err(error) => {
             series::advance(tx, &[left_alone(user_id, &series, &error.into())]).await?;
@@ -308,7 +308,7 @@ async fn roll_one(tx: &mut PgConnection) -> Result<Option<bool>, sqlx::Error> {
             match taken.get(&last) {
                 // Somebody did that one already: the open one waits for the one after it.
                 Some(false) => Progress {
-                    attend_at: series.next_after(last).ok().flatten(),
+                    attend_at: series.attend_after(last),
                     ..Progress::of(user_id, &series)
                 },
                 // It was made to be moved, and is the one to do now.
@@ -336,6 +336,15 @@ async fn roll_one(tx: &mut PgConnection) -> Result<Option<bool>, sqlx::Error> {
     }
     series::advance(tx, &[progress]).await?;
     Ok(Some(rolled))
+}
+
+/// The newest occurrence that an open instance of an earlier one moves to: one that has fallen due, or is about to remind.
+fn newest(series: &Series, now: Timestamp) -> Result<Option<Timestamp>, Unusable> {
+    let last = series.timeline()?.last_until(now)?;
+    let before = last.or(series.made_through);
+    let Some(before) = before else { return Ok(last) };
+    let next = series.next_after(before)?;
+    Ok(next.filter(|next| series.rolls_at(before, *next) <= now).or(last))
 }
 
 /// One series that cannot be used must not hold up the others.

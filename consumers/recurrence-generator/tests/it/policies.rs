@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use db::series::{self, Anchor, Overlap, Series};
+use db::series::{self, Anchor, InstanceReminder, Overlap, Series};
 use db::tasks;
 use recurrence_generator::{Attended, Config, attend, attend_all};
 use schemas::{Event, Task, TaskEvent, TaskEventKind, Timestamp, WriterSchema};
@@ -306,7 +306,7 @@ async fn one_that_cannot_be_used_does_not_hold_up_the_others() {
 #[tokio::test]
 async fn what_rolls_forward_moves_to_the_newest_occurrence_that_has_fallen_due() {
     let world = World::create().await;
-    let pool = with_clock(&world, "2026-03-03T07:59:59Z").await;
+    let pool = with_clock(&world, "2026-03-03T07:48:59Z").await;
     let daily = rolling("FREQ=DAILY", "2026-03-02T08:00:00Z");
     let task = begin(&world, &daily).await;
     let horizon = TimeDelta::days(30);
@@ -366,6 +366,30 @@ async fn what_rolls_forward_moves_to_the_newest_occurrence_that_has_fallen_due()
     assert_eq!(world.newest(&task).await.due_at, Some(at("2026-03-08T08:00:00Z")));
     assert_eq!(attend(&pool, horizon).await.unwrap().rolled, 1);
     assert_eq!(world.newest(&task).await.due_at, Some(at("2026-03-09T08:00:00Z")));
+}
+
+#[tokio::test]
+async fn what_rolls_forward_moves_a_minute_before_the_first_reminder_that_comes_after_the_last_due_time() {
+    let world = World::create().await;
+    let pool = with_clock(&world, "2026-03-03T06:58:59Z").await;
+    let mut daily = rolling("FREQ=DAILY", "2026-03-02T08:00:00Z");
+    // Two days before is before the last one was due, which nothing must take the place of.
+    daily.content.reminders = ["-PT10M", "-PT1H", "-P2D"]
+        .map(|offset| InstanceReminder::new(offset.to_owned()))
+        .to_vec();
+    let task = begin(&world, &daily).await;
+    let horizon = TimeDelta::days(30);
+    assert_eq!(attend(&pool, horizon).await.unwrap(), Attended::default());
+    set_clock(&world, "2026-03-03T06:59:00Z").await;
+    assert_eq!(attend(&pool, horizon).await.unwrap().rolled, 1);
+    let rolled = world.newest(&task).await;
+    assert_eq!(
+        (rolled.id, rolled.due_at),
+        (task.id, Some(at("2026-03-03T08:00:00Z")))
+    );
+    assert_eq!(attend(&pool, horizon).await.unwrap(), Attended::default());
+    set_clock(&world, "2026-03-04T06:59:00Z").await;
+    assert_eq!(attend(&pool, horizon).await.unwrap().rolled, 1);
 }
 
 #[tokio::test]
