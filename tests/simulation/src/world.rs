@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use chrono::TimeDelta;
 use chrono_tz::Tz;
 use db::inbox::{self, Inbox};
 use db::series::{self, Series};
 use kafka::Handler;
-use recurrence_generator::Generator;
+use recurrence_generator::{Generator, attend};
 use reminder_scanner::Arming;
 use schemas::{Actor, Event, Task, TaskEvent, TaskEventKind, WriterSchema};
 use sqlx::PgPool;
@@ -163,6 +164,16 @@ impl World {
     pub async fn generate(&self, batch: &[Event], delivery: Delivery) {
         let new = Generator::default;
         deliver(&self.generator, inbox::RECURRENCE_GENERATOR, new, batch, delivery).await;
+    }
+
+    /// Two generators make instances ahead, side by side, until none is left to make.
+    ///
+    /// # Panics
+    /// When Postgres does not answer.
+    pub async fn make_ahead(&self, horizon: TimeDelta) {
+        let one = async || while attend(&self.generator, horizon).await.unwrap().series > 0 {};
+        tokio::join!(one(), one());
+        one().await;
     }
 
     /// So many scanners fire side by side until nothing is due.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
-use db::series::{Content, InstanceReminder, Series};
+use db::series::{Content, InstanceReminder, Overlap, Series};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -64,6 +64,9 @@ const ZONES: [Tz; 40] = [
 const START: &str = "2050-10-20T00:00:00Z";
 const DAYS: i64 = 31;
 
+/// How far instances that pile up are made ahead.
+const HORIZON: TimeDelta = TimeDelta::days(5);
+
 struct Person {
     id: Uuid,
     zone: Tz,
@@ -86,6 +89,8 @@ struct Recurring {
     every_days: u64,
     zone: Tz,
     specs: Vec<Spec>,
+    /// Of one whose instances pile up, made ahead: the last of them.
+    made_through: Option<Timestamp>,
 }
 
 /// What goes wrong.
@@ -287,27 +292,33 @@ impl Simulation {
                 self.spec_at(Ok((0, minutes)))
             })
             .collect();
+        let starts_at = instant(wall.date().and_time(time), zone);
+        let piles_up = self.chance(250);
         let recurring = Recurring {
             start: wall.date(),
             time,
             every_days: self.rng.random_range(1..4),
             zone,
             specs,
+            made_through: piles_up.then_some(starts_at),
         };
-        let starts_at = instant(recurring.start.and_time(time), zone);
         let content = Content {
             title: "Again".to_owned(),
             priority: Priority::Medium,
             reminders: instance_reminders(&recurring.specs),
             ..Content::default()
         };
-        let series = Series::new(
+        let mut series = Series::new(
             rrule(recurring.every_days),
             starts_at,
             zone.name().to_owned(),
             content,
             now,
         );
+        series.made_through = Some(starts_at);
+        if piles_up {
+            series.overlap = Overlap::PileUp;
+        }
         let task = series.instance(starts_at, now);
         let specs = task
             .reminders
@@ -438,7 +449,10 @@ impl Simulation {
         // The generator must not be in the middle of it: which rule its next instance follows would be anybody's guess.
         self.pump(now, true).await;
         let recurring = self.series.get_mut(&id).unwrap();
-        recurring.every_days = recurring.every_days % 3 + 1;
+        // What another rule does to instances made ahead is the API's to say.
+        if recurring.made_through.is_none() {
+            recurring.every_days = recurring.every_days % 3 + 1;
+        }
         for spec in &mut recurring.specs {
             spec.when = Ok((0, 15));
         }
@@ -567,6 +581,9 @@ impl Simulation {
         else {
             return;
         };
+        if self.series[&id].made_through.is_some() {
+            return;
+        }
         let later = self
             .tasks
             .values()
@@ -678,6 +695,44 @@ impl Simulation {
             specs,
         });
         self.count("made again");
+    }
+
+    /// The generators look at the clock.
+    async fn make_ahead(&mut self, now: Timestamp) {
+        let until = now + HORIZON;
+        for (id, recurring) in &mut self.series {
+            while let Some(through) = recurring.made_through {
+                let Recurring {
+                    start,
+                    time,
+                    every_days,
+                    zone,
+                    ..
+                } = *recurring;
+                let next = next_occurrence(start, time, every_days, zone, through);
+                if next > until {
+                    break;
+                }
+                self.owed.insert((*id, next));
+                recurring.made_through = Some(next);
+            }
+        }
+        let piling: BTreeSet<(Uuid, Timestamp)> = self
+            .owed
+            .iter()
+            .filter(|(id, _)| self.series[id].made_through.is_some())
+            .copied()
+            .collect();
+        self.world.make_ahead(HORIZON).await;
+        self.listen(now, &[]).await;
+        let left: Vec<_> = piling.intersection(&self.owed).collect();
+        assert!(
+            left.is_empty(),
+            "at {now}: to be made ahead and were not {left:?}"
+        );
+        for _ in piling {
+            self.count("made ahead");
+        }
     }
 
     /// The scanners look at the clock.
@@ -831,6 +886,9 @@ async fn in_a_simulated_month_exactly_what_the_model_says_rings_exactly_when_it_
         }
         // While the scanner is down it neither hears nor rings.
         if now >= down_until {
+            if simulation.chance(50) {
+                simulation.make_ahead(clock).await;
+            }
             simulation.pump(clock, false).await;
             simulation.scan(clock).await;
         }
@@ -845,6 +903,7 @@ async fn in_a_simulated_month_exactly_what_the_model_says_rings_exactly_when_it_
         "rang again",
         "missed",
         "made again",
+        "made ahead",
         "snoozed",
         "dismissed",
         "travelled",
