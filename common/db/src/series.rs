@@ -737,7 +737,7 @@ pub async fn lock_following(
 ) -> Result<Option<Series>, sqlx::Error> {
     let row = sqlx::query(concat!(
         "select ",
-        columns!(),
+        selected!(),
         " from tasks.series
           where user_id = $1 and ended_at is null
             and ((content ->> 'whole_day')::boolean or (content ->> 'floating')::boolean)
