@@ -206,7 +206,10 @@ impl Teller<'_> {
             What::Failed(notification) => format!(
                 "{at}: not sent by {} after {}{}: {}.",
                 notification.channel,
-                plural(notification.attempts.into(), "try").replace("trys", "tries"),
+                match notification.attempts {
+                    1 => "one try".to_owned(),
+                    tries => format!("{tries} tries"),
+                },
                 self.of_ring(notification),
                 notification.reason.as_deref().unwrap_or("no reason is known"),
             ),

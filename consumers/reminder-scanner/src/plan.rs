@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+pub use db::reminders::State;
 use schedule::{Due, Tz};
 use schemas::{Task, TaskReminder, Timestamp};
 use uuid::Uuid;
@@ -51,19 +52,6 @@ impl Known {
             reason,
         })
     }
-}
-
-/// What has become of a reminder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It waits to ring, perhaps again.
-    Armed,
-    /// It rang for the last time.
-    Fired,
-    /// Its last ring came too late to be made.
-    Missed,
-    /// It will not ring.
-    Cancelled,
 }
 
 /// A reminder that is to ring, and when.

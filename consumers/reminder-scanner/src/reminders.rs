@@ -61,12 +61,8 @@ pub(crate) async fn lock(
 }
 
 fn read(row: &PgRow) -> Result<Known, sqlx::Error> {
-    let state = match row.try_get(2)? {
-        "armed" => State::Armed,
-        "fired" => State::Fired,
-        "missed" => State::Missed,
-        _ => State::Cancelled,
-    };
+    // The table knows no other names.
+    let state = State::from_name(row.try_get(2)?).unwrap_or(State::Cancelled);
     let fire_at: Timestamp = row.try_get(3)?;
     let first_at: Option<Timestamp> = row.try_get(4)?;
     let ring = row.try_get(5)?;

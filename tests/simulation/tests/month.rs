@@ -13,6 +13,7 @@ use schemas::{
     Event, Nag, Priority, ReminderEventKind, Task, TaskEvent, TaskEventKind, TaskReminder, Timestamp,
 };
 use simulation::{Anchor, Delivery, Model, REPLICAS, Rang, Said, Spec, World, instant, next_occurrence};
+use support::samples;
 use uuid::Uuid;
 
 /// Zones with all kinds of clocks: two halves of the world, half and quarter hours, half an hour of summer, none at all.
@@ -238,28 +239,18 @@ impl Simulation {
             .map(|_| (Uuid::now_v7(), self.spec(now)))
             .collect();
         let task = Task {
-            id: Uuid::now_v7(),
-            version: 1,
-            title: "Something".to_owned(),
-            description: None,
             priority: *[Priority::Low, Priority::Medium, Priority::Urgent]
                 .choose(&mut self.rng)
                 .unwrap(),
-            tags: Vec::new(),
             due_at,
             due_on,
             timezone: zone.name().to_owned(),
             floating,
             whole_day_minute: self.rng.random_range(0..1440),
             reminders: specs.iter().map(|(id, spec)| asked(*id, spec)).collect(),
-            depends_on: Vec::new(),
-            series_id: None,
-            occurrence: None,
-            recurrence: None,
             created_at: now,
             updated_at: now,
-            completed_at: None,
-            deleted_at: None,
+            ..samples::task()
         };
         Held {
             person,
