@@ -144,12 +144,12 @@ async fn drop_those_of_ended_processes(server: &mut PgConnection) {
     for name in names {
         let process = name.split('_').nth(1).unwrap_or_default();
         if !Path::new("/proc").join(process).exists() {
-            sqlx::query(AssertSqlSafe(format!(
+            // Whoever is at it right now, an autovacuum worker of PostgreSQL's or another process that drops it, is not ours to
+            // send away: then the next one to start drops it.
+            let dropped = sqlx::query(AssertSqlSafe(format!(
                 "drop database if exists {name} with (force)"
-            )))
-            .execute(&mut *server)
-            .await
-            .unwrap();
+            )));
+            drop(dropped.execute(&mut *server).await);
         }
     }
 }
