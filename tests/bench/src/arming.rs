@@ -16,14 +16,12 @@ use crate::stats::Runs;
 use crate::table::{Row, Target, Unit};
 use crate::{events, load, machine, say};
 
+/// The metric that tells how far it has come.
+const SCHEDULED: &str = "reminders_scheduled_total";
 /// Tasks of the backlog, each with one reminder.
 const BACKLOG: u64 = 150_000;
 /// Rows of one transaction: the scanner's default `BATCH_MAX_EVENTS`.
 const BATCH: usize = 500;
-/// How often the scanner is asked how far it is.
-const POLL: Duration = Duration::from_millis(50);
-/// A scanner that makes no progress for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Measures it.
 pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
@@ -70,9 +68,9 @@ async fn arm(count: u64) -> anyhow::Result<(Armed, Rows)> {
     .await??;
     machine::settle().await?;
     let scanner = Service::start("reminder-scanner", &database, &topics)?;
-    let (seen, began) = scheduled(&scanner, 1).await?;
+    let (seen, began) = scanner.counts(SCHEDULED, 1).await?;
     let (cpu, sessions) = (scanner.cpu()?, scanner.sessions_cpu(&database).await?);
-    let (last, ended) = scheduled(&scanner, count).await?;
+    let (last, ended) = scanner.counts(SCHEDULED, count).await?;
     let armed = (last - seen) as f64;
     let sessions: Duration = scanner
         .sessions_cpu(&database)
@@ -94,28 +92,6 @@ async fn arm(count: u64) -> anyhow::Result<(Armed, Rows)> {
     );
     load::discard(database).await?;
     Ok((armed, rows))
-}
-
-/// Waits until the scanner has armed so many. Returns how many they were then, and when that was.
-async fn scheduled(scanner: &Service, at_least: u64) -> anyhow::Result<(u64, Instant)> {
-    let (mut seen, mut progress) = (0, Instant::now());
-    loop {
-        // Until it listens there is nothing to ask.
-        if let Ok(metrics) = scanner.metrics().await {
-            let now = metrics.sum("reminders_scheduled_total") as u64;
-            if now >= at_least {
-                return Ok((now, Instant::now()));
-            }
-            if now > seen {
-                (seen, progress) = (now, Instant::now());
-            }
-        }
-        ensure!(
-            progress.elapsed() < PATIENCE,
-            "the scanner stands at {seen} of {at_least} reminders"
-        );
-        tokio::time::sleep(POLL).await;
-    }
 }
 
 /// What arming wrote, column by column, the way `unnest` takes them.

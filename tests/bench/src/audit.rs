@@ -18,16 +18,14 @@ use crate::stats::Runs;
 use crate::table::{Row, Target, Unit};
 use crate::{events, machine, say};
 
+/// The metric that tells how far it has come.
+const PERSISTED: &str = "events_persisted_total";
 /// Events of the backlog.
 const BACKLOG: u64 = 500_000;
 /// Rows of one statement: the sink's default `BATCH_MAX_EVENTS`.
 const BATCH: usize = 2000;
 /// Runs of each side, in turns.
 const ROUNDS: usize = 2;
-/// How often the sink is asked how far it is.
-const POLL: Duration = Duration::from_millis(50);
-/// A sink that makes no progress for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Measures it.
 pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
@@ -68,9 +66,9 @@ async fn sink(count: u64) -> anyhow::Result<(Sunk, Columns)> {
     let (database, topics) = (Database::create().await, Topics::create().await);
     publish(&topics, count).await?;
     let sink = Service::start("audit-sink", &database, &topics)?;
-    let (first, began) = persisted(&sink, 1).await?;
+    let (first, began) = sink.counts(PERSISTED, 1).await?;
     let cpu = sink.cpu()?;
-    let (last, ended) = persisted(&sink, count).await?;
+    let (last, ended) = sink.counts(PERSISTED, count).await?;
     let events = (last - first) as f64;
     let sunk = Sunk {
         rate: events / (ended - began).as_secs_f64(),
@@ -99,28 +97,6 @@ async fn publish(topics: &Topics, count: u64) -> anyhow::Result<()> {
     })
     .await??;
     machine::settle().await
-}
-
-/// Waits until the sink has added so many rows. Returns how many they were then, and when that was.
-async fn persisted(sink: &Service, at_least: u64) -> anyhow::Result<(u64, Instant)> {
-    let (mut seen, mut progress) = (0, Instant::now());
-    loop {
-        // Until it listens there is nothing to ask.
-        if let Ok(metrics) = sink.metrics().await {
-            let now = metrics.sum("events_persisted_total") as u64;
-            if now >= at_least {
-                return Ok((now, Instant::now()));
-            }
-            if now > seen {
-                (seen, progress) = (now, Instant::now());
-            }
-        }
-        ensure!(
-            progress.elapsed() < PATIENCE,
-            "the sink stands at {seen} of {at_least} events"
-        );
-        tokio::time::sleep(POLL).await;
-    }
 }
 
 /// Rows of the trail, column by column, the way `unnest` takes them.

@@ -12,8 +12,10 @@ use support::{Database, Topics, stack};
 
 use crate::machine::field;
 
-/// How long a service may take to get ready, or to stop.
+/// How long a service may take to get ready, to stop, or to make no progress.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is asked what it counts.
+const POLL: Duration = Duration::from_millis(50);
 
 /// The kernel counts CPU time in these (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -158,6 +160,28 @@ impl Service {
     pub async fn metrics(&self) -> anyhow::Result<Metrics> {
         let answer = self.http.get(format!("{}/metrics", self.url())).send().await?;
         Ok(Metrics(answer.error_for_status()?.text().await?))
+    }
+
+    /// Waits until a metric, summed over its labels, is at least that. Returns how much it was then, and when that was.
+    pub async fn counts(&self, metric: &str, at_least: u64) -> anyhow::Result<(u64, Instant)> {
+        let (mut seen, mut progress) = (0, Instant::now());
+        loop {
+            // Until it listens there is nothing to ask.
+            if let Ok(metrics) = self.metrics().await {
+                let now = metrics.sum(metric) as u64;
+                if now >= at_least {
+                    return Ok((now, Instant::now()));
+                }
+                if now > seen {
+                    (seen, progress) = (now, Instant::now());
+                }
+            }
+            ensure!(
+                progress.elapsed() < PATIENCE,
+                "{metric} stands at {seen} of {at_least}"
+            );
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Memory that it has in RAM, in MiB.

@@ -18,6 +18,8 @@ use crate::stats::{Latencies, Runs, Summary};
 use crate::table::{Row, Target, Unit};
 use crate::{events, machine, say};
 
+/// The metric that tells how far it has come.
+const PUBLISHED: &str = "events_published_total";
 /// Events of a backlog.
 const BACKLOG: u64 = 1_000_000;
 /// The pace at which latencies are taken.
@@ -26,10 +28,6 @@ const INTERVAL: Duration = Duration::from_millis(1);
 const WARM_UP: u64 = 3_000;
 /// How many latencies are taken.
 const SAMPLES: u64 = 20_000;
-/// How often the relay is asked how far it is.
-const POLL: Duration = Duration::from_millis(50);
-/// A relay that makes no progress for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Measures it.
 pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
@@ -108,7 +106,7 @@ async fn backlog(count: u64, held_open: bool) -> anyhow::Result<Drained> {
     if let Some(held) = held {
         held.commit().await?;
         expected += 1;
-        published(&relay, expected).await?;
+        relay.counts(PUBLISHED, expected).await?;
     }
     let in_topic = producing::records(&topics, TASK_EVENTS).await?;
     ensure!(
@@ -122,9 +120,9 @@ async fn backlog(count: u64, held_open: bool) -> anyhow::Result<Drained> {
 
 /// Waits for the first and for the last acknowledgement, which the relay counts.
 async fn drain(relay: &Service, count: u64) -> anyhow::Result<Drained> {
-    let (first, began) = published(relay, 1).await?;
+    let (first, began) = relay.counts(PUBLISHED, 1).await?;
     let cpu = relay.cpu()?;
-    let (last, ended) = published(relay, count).await?;
+    let (last, ended) = relay.counts(PUBLISHED, count).await?;
     let cpu = relay.cpu()? - cpu;
     let events = (last - first) as f64;
     Ok(Drained {
@@ -132,28 +130,6 @@ async fn drain(relay: &Service, count: u64) -> anyhow::Result<Drained> {
         cpu_us: cpu.as_secs_f64() * 1e6 / events,
         resident_mib: relay.resident_mib()?,
     })
-}
-
-/// Waits until the broker has acknowledged so many events. Returns how many they were then, and when that was.
-async fn published(relay: &Service, at_least: u64) -> anyhow::Result<(u64, Instant)> {
-    let (mut seen, mut progress) = (0, Instant::now());
-    loop {
-        // Until it listens there is nothing to ask.
-        if let Ok(metrics) = relay.metrics().await {
-            let now = metrics.sum("events_published_total") as u64;
-            if now >= at_least {
-                return Ok((now, Instant::now()));
-            }
-            if now > seen {
-                (seen, progress) = (now, Instant::now());
-            }
-        }
-        ensure!(
-            progress.elapsed() < PATIENCE,
-            "the relay stands at {seen} of {at_least} events"
-        );
-        tokio::time::sleep(POLL).await;
-    }
 }
 
 async fn latencies(quick: bool) -> anyhow::Result<Vec<Row>> {
@@ -250,7 +226,7 @@ async fn latency(samples: u64, held_open: bool) -> anyhow::Result<Paced> {
     let arrived = probe.finish(commits.len()).await?;
     if let Some(held) = held {
         held.commit().await?;
-        published(&relay, u64::try_from(commits.len())? + 1).await?;
+        relay.counts(PUBLISHED, u64::try_from(commits.len())? + 1).await?;
     }
     let metrics = relay.metrics().await?;
     let within = metrics.sum_where("outbox_publish_seconds_bucket", |labels| {
