@@ -141,16 +141,8 @@ pub async fn insert(
 /// # Errors
 /// When the database does not answer or refuses.
 pub async fn get(db: impl PgExecutor<'_>, user_id: Uuid, id: Uuid) -> Result<Option<Task>, sqlx::Error> {
-    let row = sqlx::query(concat!(
-        "select ",
-        columns!(),
-        " from tasks.tasks where user_id = $1 and id = $2 and deleted_at is null"
-    ))
-    .bind(user_id)
-    .bind(id)
-    .fetch_optional(db)
-    .await?;
-    row.as_ref().map(from_row).transpose()
+    let task = get_or_deleted(db, user_id, id).await?;
+    Ok(task.filter(|task| task.deleted_at.is_none()))
 }
 
 /// The person's tasks of those ids that are not deleted.

@@ -340,10 +340,12 @@ async fn roll_one(tx: &mut PgConnection) -> Result<Option<bool>, sqlx::Error> {
 
 /// The newest occurrence that an open instance of an earlier one moves to: one that has fallen due, or is about to remind.
 fn newest(series: &Series, now: Timestamp) -> Result<Option<Timestamp>, Unusable> {
-    let last = series.timeline()?.last_until(now)?;
-    let before = last.or(series.made_through);
-    let Some(before) = before else { return Ok(last) };
-    let next = series.next_after(before)?;
+    let timeline = series.timeline()?;
+    let last = timeline.last_until(now)?;
+    let Some(before) = last.or(series.made_through) else {
+        return Ok(None);
+    };
+    let next = timeline.after(before).next().transpose()?;
     Ok(next.filter(|next| series.rolls_at(before, *next) <= now).or(last))
 }
 
