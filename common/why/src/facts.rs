@@ -99,12 +99,13 @@ pub async fn of_reminder(
     reminder_id: Uuid,
 ) -> Result<Option<Fate>, sqlx::Error> {
     // By the scanner's row where there is one; a reminder that was never armed is only in its task.
-    let task = match reminders::get(&mut *db, user_id, reminder_id).await? {
+    let standing = reminders::get(&mut *db, user_id, reminder_id).await?;
+    let task = match &standing {
         Some(known) => tasks::get_or_deleted(&mut *db, user_id, known.task_id).await?,
         None => tasks::with_reminder(&mut *db, user_id, reminder_id).await?,
     };
     let Some(task) = task else { return Ok(None) };
-    Ok(Some(fate(db, user_id, task, reminder_id).await?))
+    Ok(Some(fate(db, user_id, task, reminder_id, standing).await?))
 }
 
 /// What is known of each reminder of the person's task, those that were removed from it too; `None` where the person has no
@@ -135,7 +136,8 @@ pub async fn of_task(
     }
     let mut fates = Vec::with_capacity(ids.len());
     for id in ids {
-        fates.push(fate(db, user_id, task.clone(), id).await?);
+        let standing = reminders::get(&mut *db, user_id, id).await?;
+        fates.push(fate(db, user_id, task.clone(), id, standing).await?);
     }
     Ok(Some((task, fates)))
 }
@@ -162,8 +164,8 @@ async fn fate(
     user_id: Uuid,
     task: Task,
     reminder_id: Uuid,
+    standing: Option<reminders::Reminder>,
 ) -> Result<Fate, sqlx::Error> {
-    let standing = reminders::get(&mut *db, user_id, reminder_id).await?;
     let (now, seen_version, send_late_within_seconds) = sqlx::query_as(
         "select now(),
                 (select version from reminders.tasks where user_id = $1 and task_id = $2),
