@@ -3,6 +3,7 @@
 mod error;
 pub mod inbox;
 pub mod outbox;
+mod patience;
 mod pool;
 pub mod reminders;
 pub mod series;
@@ -10,4 +11,5 @@ pub mod sweep;
 pub mod tasks;
 
 pub use error::{Failure, classify, violated_constraint};
+pub use patience::Patience;
 pub use pool::{DatabaseConfig, PROBE_INTERVAL, detached, probe};

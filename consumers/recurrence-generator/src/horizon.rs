@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use db::series::{self, Claimed, Overlap, Progress, Series, Unusable};
-use db::tasks;
+use db::{Patience, tasks};
 use schemas::{EncodeError, Encoded, Task, Timestamp};
 use service::{Backoff, Component};
 use sqlx::{PgConnection, PgPool};
@@ -144,27 +144,11 @@ pub(crate) struct Ahead {
 
 impl Ahead {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        let mut failures = 0_u32;
+        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        let mut patience = Patience::new("make instances ahead", self.component.clone(), backoff);
         while !shutdown.is_cancelled() {
             self.component.progress();
-            let sleep = match self.step().await {
-                Ok(sleep) => {
-                    self.component.ready();
-                    failures = 0;
-                    backoff.reset();
-                    sleep
-                }
-                Err(error) if db::classify(&error).is_retryable() => {
-                    self.component.not_ready("Postgres is away");
-                    if failures.is_multiple_of(60) {
-                        tracing::warn!(failures, error = %error, "cannot make instances ahead; trying again");
-                    }
-                    failures += 1;
-                    backoff.next_delay()
-                }
-                Err(error) => return Err(error.into()),
-            };
+            let sleep = patience.after(self.step().await)?;
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = tokio::time::sleep(sleep) => {}

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use db::Patience;
 use schemas::{Actor, Encoded, Event, Head, Reminder, ReminderEvent, ReminderEventKind};
 use service::{Backoff, Component};
 use sqlx::{PgPool, Postgres, Transaction};
@@ -40,30 +41,14 @@ impl Firing {
     }
 
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        let mut failures = 0_u32;
+        let backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        let mut patience = Patience::new("fire reminders", self.component.clone(), backoff);
         while !shutdown.is_cancelled() {
             self.component.progress();
             let mut armed = pin!(self.alarm.rearm());
             // Before the query: what is armed after it must wake us.
             armed.as_mut().enable();
-            let sleep = match self.fire(&shutdown).await {
-                Ok(sleep) => {
-                    self.component.ready();
-                    failures = 0;
-                    backoff.reset();
-                    sleep
-                }
-                Err(error) if db::classify(&error).is_retryable() => {
-                    self.component.not_ready("Postgres is away");
-                    if failures.is_multiple_of(60) {
-                        tracing::warn!(failures, error = %error, "cannot fire reminders; trying again");
-                    }
-                    failures += 1;
-                    backoff.next_delay()
-                }
-                Err(error) => return Err(error.into()),
-            };
+            let sleep = patience.after(self.fire(&shutdown).await)?;
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = armed => {}
