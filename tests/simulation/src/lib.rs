@@ -4,10 +4,8 @@
     reason = "a simulation that cannot go on should fail at once"
 )]
 
-mod clock;
 mod model;
 mod world;
 
-pub use clock::Clock;
 pub use model::{Anchor, Model, Rang, Said, Spec, instant, next_occurrence};
 pub use world::{Delivery, REPLICAS, World};

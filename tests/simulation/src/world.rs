@@ -11,10 +11,9 @@ use recurrence_generator::{Generator, attend};
 use reminder_scanner::Arming;
 use schemas::{Actor, Event, Task, TaskEvent, TaskEventKind, WriterSchema};
 use sqlx::PgPool;
-use support::Database;
+use support::{Clock, Database};
 use uuid::Uuid;
 
-use crate::Clock;
 use schemas::Timestamp;
 
 /// Most replicas of the scanner that fire side by side.
@@ -50,7 +49,8 @@ impl World {
     /// When Postgres does not answer.
     pub async fn create(now: Timestamp) -> Self {
         let database = Database::create().await;
-        let clock = Clock::of(&database, now).await;
+        let clock = Clock::of(&database, None).await;
+        clock.stand_at(now).await;
         let schemas = schemas::all_schemas()
             .iter()
             .map(|schema| (schema.fingerprint, WriterSchema::parse(&schema.json).unwrap()))

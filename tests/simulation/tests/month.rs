@@ -870,7 +870,7 @@ async fn in_a_simulated_month_exactly_what_the_model_says_rings_exactly_when_it_
             }
         }
         let clock = now + skew;
-        simulation.world.clock.set(clock).await;
+        simulation.world.clock.stand_at(clock).await;
         while actions.front().is_some_and(|at| *at <= now) {
             let at = actions.pop_front().unwrap();
             simulation.act(at).await;
@@ -909,7 +909,7 @@ async fn in_a_simulated_month_exactly_what_the_model_says_rings_exactly_when_it_
 
 impl Simulation {
     async fn scan_at_the_end(&mut self, now: Timestamp) {
-        self.world.clock.set(now).await;
+        self.world.clock.stand_at(now).await;
         self.scan(now).await;
     }
 }

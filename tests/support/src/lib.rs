@@ -7,12 +7,14 @@
     reason = "a test that cannot be set up should fail at once"
 )]
 
+mod clock;
 mod database;
 pub mod samples;
 mod topics;
 
 use std::time::{Duration, Instant};
 
+pub use clock::Clock;
 pub use database::Database;
 pub use topics::{ReadRecord, Topics};
 

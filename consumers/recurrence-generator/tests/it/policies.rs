@@ -9,36 +9,17 @@ use recurrence_generator::{Attended, Config, attend, attend_all};
 use schemas::{Event, Task, TaskEvent, TaskEventKind, Timestamp, WriterSchema};
 use service::config::ServiceConfig;
 use sqlx::PgPool;
-use support::{Topics, eventually, samples};
+use support::{Clock, Topics, eventually, samples};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{World, at, caught_up, start};
 
-/// The database's clock, set by hand: a `now()` before that of PostgreSQL.
-async fn with_clock(world: &World, now: &str) -> PgPool {
-    let name = world.database.name();
-    let script = format!(
-        "create schema clock;
-         create table clock.it as select '{now}'::timestamptz as now;
-         create function clock.now() returns timestamptz language sql stable as 'select now from clock.it';
-         grant usage on schema clock to public;
-         grant select on clock.it to public;
-         alter database {name} set search_path = clock, pg_catalog"
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(script))
-        .execute(world.database.admin())
-        .await
-        .unwrap();
-    world.database.pool("recurrence-generator")
-}
-
-async fn set_clock(world: &World, now: &str) {
-    sqlx::query("update clock.it set now = $1")
-        .bind(at(now))
-        .execute(world.database.admin())
-        .await
-        .unwrap();
+/// The database's clock, which stands at that time, and a pool of those who go by it.
+async fn with_clock(world: &World, now: &str) -> (PgPool, Clock) {
+    let clock = Clock::of(&world.database, None).await;
+    clock.stand_at(at(now)).await;
+    (world.database.pool("recurrence-generator"), clock)
 }
 
 /// Writes a series with its first instance, open.
@@ -120,7 +101,7 @@ async fn instances(world: &World) -> Vec<String> {
 #[tokio::test]
 async fn what_piles_up_is_made_as_far_as_the_horizon_and_no_further_whatever_is_open() {
     let world = World::create().await;
-    let pool = with_clock(&world, "2026-03-02T12:00:00Z").await;
+    let (pool, clock) = with_clock(&world, "2026-03-02T12:00:00Z").await;
     let task = begin(&world, &piling_up("FREQ=WEEKLY", "2026-03-02T08:00:00Z")).await;
     let horizon = TimeDelta::days(30);
     let attended = attend(&pool, horizon).await.unwrap();
@@ -154,9 +135,9 @@ async fn what_piles_up_is_made_as_far_as_the_horizon_and_no_further_whatever_is_
     // Nothing is left, and a horizon that grows or a day that comes brings the next.
     assert_eq!(attend(&pool, horizon).await.unwrap(), Attended::default());
     assert_eq!(attend(&pool, TimeDelta::days(36)).await.unwrap().made, 1);
-    set_clock(&world, "2026-03-14T06:59:59Z").await;
+    clock.stand_at(at("2026-03-14T06:59:59Z")).await;
     assert_eq!(attend(&pool, horizon).await.unwrap(), Attended::default());
-    set_clock(&world, "2026-03-14T07:00:00Z").await;
+    clock.stand_at(at("2026-03-14T07:00:00Z")).await;
     assert_eq!(attend(&pool, horizon).await.unwrap().made, 1);
     assert_eq!(world.newest(&task).await.due_at, Some(at("2026-04-13T07:00:00Z")));
 
@@ -177,7 +158,7 @@ async fn whoever_makes_them_side_by_side_and_again_the_rows_are_the_same() {
     let world = World::create().await;
     let alone = World::create().await;
     let now = "2026-03-02T12:00:00Z";
-    let (pool, alone_pool) = (with_clock(&world, now).await, with_clock(&alone, now).await);
+    let ((pool, _), (alone_pool, _)) = (with_clock(&world, now).await, with_clock(&alone, now).await);
     for n in 0..60 {
         let rrule = ["FREQ=DAILY", "FREQ=HOURLY;INTERVAL=7", "FREQ=WEEKLY;COUNT=3"][n % 3];
         let made = if n % 4 == 0 {
@@ -222,7 +203,7 @@ async fn whoever_makes_them_side_by_side_and_again_the_rows_are_the_same() {
 #[tokio::test]
 async fn what_has_a_place_already_is_passed_over_and_what_is_paused_or_over_makes_none() {
     let world = World::create().await;
-    let pool = with_clock(&world, "2026-03-02T12:00:00Z").await;
+    let (pool, _) = with_clock(&world, "2026-03-02T12:00:00Z").await;
     let daily = piling_up("FREQ=DAILY;COUNT=3", "2026-03-02T08:00:00Z");
     let task = begin(&world, &daily).await;
     // A person had it made already, to move it.
@@ -276,7 +257,7 @@ async fn what_has_a_place_already_is_passed_over_and_what_is_paused_or_over_make
 #[tokio::test]
 async fn one_that_cannot_be_used_does_not_hold_up_the_others() {
     let world = World::create().await;
-    let pool = with_clock(&world, "2026-03-02T12:00:00Z").await;
+    let (pool, _) = with_clock(&world, "2026-03-02T12:00:00Z").await;
     let mut broken = Vec::new();
     for overlap in [Overlap::PileUp, Overlap::RollForward] {
         let series = Series {
@@ -306,7 +287,7 @@ async fn one_that_cannot_be_used_does_not_hold_up_the_others() {
 #[tokio::test]
 async fn what_rolls_forward_moves_to_the_newest_occurrence_that_has_fallen_due() {
     let world = World::create().await;
-    let pool = with_clock(&world, "2026-03-03T07:48:59Z").await;
+    let (pool, clock) = with_clock(&world, "2026-03-03T07:48:59Z").await;
     let daily = rolling("FREQ=DAILY", "2026-03-02T08:00:00Z");
     let task = begin(&world, &daily).await;
     let horizon = TimeDelta::days(30);
@@ -317,7 +298,7 @@ async fn what_rolls_forward_moves_to_the_newest_occurrence_that_has_fallen_due()
     .execute(world.database.admin())
     .await
     .unwrap();
-    set_clock(&world, "2026-03-05T08:00:00Z").await;
+    clock.stand_at(at("2026-03-05T08:00:00Z")).await;
     let attended = attend(&pool, horizon).await.unwrap();
     assert_eq!(
         attended,
@@ -348,7 +329,7 @@ async fn what_rolls_forward_moves_to_the_newest_occurrence_that_has_fallen_due()
     complete(&world, &rolled, "2026-03-05T09:00:00Z").await;
     let next = world.newest(&task).await;
     assert_eq!(next.due_at, Some(at("2026-03-06T08:00:00Z")));
-    set_clock(&world, "2026-03-06T20:00:00Z").await;
+    clock.stand_at(at("2026-03-06T20:00:00Z")).await;
     assert_eq!(attend(&pool, horizon).await.unwrap(), Attended::default());
 
     // What is completed waits for the consumer, however late that comes.
@@ -357,7 +338,7 @@ async fn what_rolls_forward_moves_to_the_newest_occurrence_that_has_fallen_due()
         .execute(world.database.admin())
         .await
         .unwrap();
-    set_clock(&world, "2026-03-09T20:00:00Z").await;
+    clock.stand_at(at("2026-03-09T20:00:00Z")).await;
     assert_eq!(attend(&pool, horizon).await.unwrap().rolled, 0);
     world
         .handle(vec![world.completed(&next, "2026-03-07T12:00:00Z")])
@@ -371,7 +352,7 @@ async fn what_rolls_forward_moves_to_the_newest_occurrence_that_has_fallen_due()
 #[tokio::test]
 async fn what_rolls_forward_moves_a_minute_before_the_first_reminder_that_comes_after_the_last_due_time() {
     let world = World::create().await;
-    let pool = with_clock(&world, "2026-03-03T06:58:59Z").await;
+    let (pool, clock) = with_clock(&world, "2026-03-03T06:58:59Z").await;
     let mut daily = rolling("FREQ=DAILY", "2026-03-02T08:00:00Z");
     // Two days before is before the last one was due, which nothing must take the place of.
     daily.content.reminders = ["-PT10M", "-PT1H", "-P2D"]
@@ -380,7 +361,7 @@ async fn what_rolls_forward_moves_a_minute_before_the_first_reminder_that_comes_
     let task = begin(&world, &daily).await;
     let horizon = TimeDelta::days(30);
     assert_eq!(attend(&pool, horizon).await.unwrap(), Attended::default());
-    set_clock(&world, "2026-03-03T06:59:00Z").await;
+    clock.stand_at(at("2026-03-03T06:59:00Z")).await;
     assert_eq!(attend(&pool, horizon).await.unwrap().rolled, 1);
     let rolled = world.newest(&task).await;
     assert_eq!(
@@ -388,14 +369,14 @@ async fn what_rolls_forward_moves_a_minute_before_the_first_reminder_that_comes_
         (task.id, Some(at("2026-03-03T08:00:00Z")))
     );
     assert_eq!(attend(&pool, horizon).await.unwrap(), Attended::default());
-    set_clock(&world, "2026-03-04T06:59:00Z").await;
+    clock.stand_at(at("2026-03-04T06:59:00Z")).await;
     assert_eq!(attend(&pool, horizon).await.unwrap().rolled, 1);
 }
 
 #[tokio::test]
 async fn one_that_was_deleted_and_comes_back_rolls_on() {
     let world = World::create().await;
-    let pool = with_clock(&world, "2026-03-05T08:00:00Z").await;
+    let (pool, _) = with_clock(&world, "2026-03-05T08:00:00Z").await;
     let task = begin(&world, &rolling("FREQ=DAILY", "2026-03-02T08:00:00Z")).await;
     let delete = async |deleted_at: Option<Timestamp>| {
         sqlx::query("update tasks.tasks set deleted_at = $2 where id = $1")
@@ -427,7 +408,7 @@ async fn one_that_was_deleted_and_comes_back_rolls_on() {
 #[tokio::test]
 async fn a_due_time_that_was_put_off_stays_and_one_made_to_be_moved_is_the_one_to_do() {
     let world = World::create().await;
-    let pool = with_clock(&world, "2026-03-05T09:00:00Z").await;
+    let (pool, clock) = with_clock(&world, "2026-03-05T09:00:00Z").await;
     let daily = rolling("FREQ=DAILY", "2026-03-02T08:00:00Z");
     let task = begin(&world, &daily).await;
     sqlx::query("update tasks.tasks set due_at = '2026-03-05T18:00:00Z' where id = $1")
@@ -460,7 +441,7 @@ async fn a_due_time_that_was_put_off_stays_and_one_made_to_be_moved_is_the_one_t
     };
     // Done ahead: the open one waits for the one after it.
     insert("2026-03-06T08:00:00Z", true).await;
-    set_clock(&world, "2026-03-06T09:00:00Z").await;
+    clock.stand_at(at("2026-03-06T09:00:00Z")).await;
     assert_eq!(
         attend(&pool, TimeDelta::days(30)).await.unwrap(),
         Attended {
@@ -475,7 +456,7 @@ async fn a_due_time_that_was_put_off_stays_and_one_made_to_be_moved_is_the_one_t
     );
     // Made ahead, and open: it is the one to do, and brings the next.
     let ahead = insert("2026-03-07T08:00:00Z", false).await;
-    set_clock(&world, "2026-03-07T09:00:00Z").await;
+    clock.stand_at(at("2026-03-07T09:00:00Z")).await;
     assert_eq!(attend(&pool, TimeDelta::days(30)).await.unwrap().rolled, 0);
     complete(&world, &ahead, "2026-03-07T10:00:00Z").await;
     assert_eq!(world.newest(&task).await.due_at, Some(at("2026-03-08T08:00:00Z")));
