@@ -31,19 +31,15 @@ pub(crate) const fn new_year(year: i32) -> Day {
     before * 365 + before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400) - 719_162
 }
 
+/// Days after which the calendar repeats, leap days and weekdays alike.
+pub(crate) const FOUR_CENTURIES: i64 = 146_097;
+
 /// The year a day lies in.
 pub(crate) fn year_of(day: Day) -> i32 {
-    // 400 years have 146,097 days; the guess is never too small and at most one too large.
-    let days = i64::from(day) + 719_162;
+    // 400 years have 146,097 days; the guess is one off at most.
+    let days = day + 719_162;
     let guess = days.div_euclid(146_097) * 400 + days.rem_euclid(146_097) * 400 / 146_097 + 1;
-    let mut year = i32::try_from(guess).unwrap_or(i32::MAX / 400);
-    while new_year(year) > day {
-        year -= 1;
-    }
-    while new_year(year + 1) <= day {
-        year += 1;
-    }
-    year
+    guess - i32::from(new_year(guess) > day) + i32::from(new_year(guess + 1) <= day)
 }
 
 /// Days of the year before each month and, last, of the whole year.

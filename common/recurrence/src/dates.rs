@@ -356,6 +356,23 @@ impl Dates {
         self.year(year).get((day - new_year(year) + 1) as usize)
     }
 
+    /// The dates of four centuries from 1970, after which they repeat, unless there are more than so many.
+    pub(crate) fn cycle(&self, most: usize) -> Option<Vec<Day>> {
+        let mut days = Vec::new();
+        for year in 1970..2370 {
+            let dates = self.year(year);
+            let mut next = dates.next(1);
+            while let Some(found) = next.filter(|found| *found <= year_len(year) as usize) {
+                days.push(new_year(year) + found as Day - 1);
+                next = dates.next(found + 1);
+            }
+            if self.open || days.len() > most {
+                return None;
+            }
+        }
+        Some(days)
+    }
+
     /// How many dates there are in four years: 1461 when all are.
     pub(crate) fn share(&self) -> i64 {
         if self.open {

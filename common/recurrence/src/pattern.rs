@@ -4,15 +4,15 @@
 
 use crate::bits::{Bits, Times};
 use crate::calendar::{
-    DAY, Day, FIRST_WALL, LAST_WALL, Wall, civil, join, month_start, new_year, split, weekday,
+    DAY, Day, FIRST_WALL, FOUR_CENTURIES, LAST_WALL, Wall, civil, join, month_start, new_year, split, weekday,
 };
 use crate::dates::Dates;
 use crate::error::{Budget, Error};
 use crate::rule::{Freq, Rule};
 
-/// The calendar repeats after 146,097 days, leap days and weekdays alike. What has no local time for that long, times
-/// the interval where that has to come round too, never has one.
-const FOUR_CENTURIES: i64 = 146_097 * DAY;
+/// What has no local time for as long as the calendar takes to repeat, times the interval where that has to come round too,
+/// never has one.
+const REPEATS: i64 = FOUR_CENTURIES * DAY;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
@@ -50,11 +50,13 @@ struct Steps {
     rare: Option<Rare>,
 }
 
-/// Units of a day, each with the days on which it is in phase: those with a remainder after division by `step`.
+/// Units that few days have.
 #[derive(Debug, Clone)]
-struct Rare {
-    step: i64,
-    units: Vec<(i64, i64)>,
+enum Rare {
+    /// Units of a day, each with the days on which it is in phase: those with a remainder after division by `step`.
+    Days { step: i64, units: Vec<(i64, i64)> },
+    /// Where dates are few as well: every unit from the start to the end of the calendar, sorted.
+    All(Vec<Wall>),
 }
 
 /// WEEKLY, MONTHLY and YEARLY: periods of calendar days, of which the one of the start and every `interval`-th after it
@@ -161,9 +163,9 @@ impl Pattern {
                 phase,
                 all_units,
                 times,
-                rare: rare(&dates, &units, unit, interval, phase),
+                rare: rare(&dates, &units, unit, interval, start),
                 units,
-                cycle: FOUR_CENTURIES.saturating_mul(interval * unit / gcd(FOUR_CENTURIES, interval * unit)),
+                cycle: REPEATS.saturating_mul(interval * unit / gcd(REPEATS, interval * unit)),
             })
         } else {
             let (year, month, _) = civil(day);
@@ -337,29 +339,68 @@ fn in_phase(units: (u64, u64, u64), unit: i64, interval: i64, phase: i64) -> (u6
 const MANY_DAYS: i64 = 24;
 /// For more units than this going from one to the next soon meets one that is in phase.
 const FEW_UNITS: usize = 24;
+/// One a year: the dates of four centuries for which all units are worked out at once.
+const FEW_DATES: usize = 400;
 
 /// Solves `day * DAY + unit = phase` modulo the interval for the day, unit by unit.
-fn rare(dates: &Dates, units: &Times, unit: i64, interval: i64, phase: i64) -> Option<Rare> {
+fn rare(dates: &Dates, units: &Times, unit: i64, interval: i64, start: Wall) -> Option<Rare> {
     let modulus = interval * unit;
     let common = gcd(DAY, modulus);
     let step = modulus / common;
-    if step <= MANY_DAYS
-        || units.len() > FEW_UNITS
-        || units.len() as i64 > step.saturating_mul(dates.share()) / 300
-    {
+    if step <= MANY_DAYS || units.len() > FEW_UNITS {
+        return None;
+    }
+    let dates_of_cycle = dates.cycle(FEW_DATES);
+    // Else from one date to the next is nearer than from one day in phase to the next.
+    let many_dates = units.len() as i64 <= step.saturating_mul(dates.share()) / 300;
+    if dates_of_cycle.is_none() && !many_dates {
         return None;
     }
     let inverse = inverse(DAY / common, step);
-    let days = (0..units.len()).filter_map(|index| {
+    let begin = start.div_euclid(unit) * unit;
+    let units = (0..units.len()).filter_map(|index| {
         let second = units.nth(index)?;
-        let apart = phase * unit - second;
-        let day = i128::from(apart / common) * i128::from(inverse) % i128::from(step);
-        (apart % common == 0).then_some((second, i64::try_from(day).ok()?))
+        let apart = begin - second;
+        (apart % common == 0).then(|| (second, residue(apart / common, inverse, step)))
     });
-    Some(Rare {
-        step,
-        units: days.collect(),
+    let units: Vec<(i64, i64)> = units.collect();
+    Some(match dates_of_cycle {
+        Some(dates) => Rare::All(all(&dates, &units, step, begin)),
+        None => Rare::Days { step, units },
     })
+}
+
+/// Every unit on one of those days, which repeat every four centuries, from `begin` on.
+fn all(dates: &[Day], units: &[(i64, i64)], step: i64, begin: Wall) -> Vec<Wall> {
+    // The days `date + n * FOUR_CENTURIES` whose remainder is that of the unit: solved for n. They repeat, too.
+    let common = gcd(FOUR_CENTURIES, step);
+    let (step, repeats) = (step / common, FOUR_CENTURIES * (step / common));
+    let inverse = inverse(FOUR_CENTURIES / common, step);
+    let (first, last) = (i64::from(split(begin).0), i64::from(split(LAST_WALL).0));
+    let mut all = Vec::new();
+    for (second, remainder) in units {
+        for date in dates {
+            let apart = remainder - i64::from(*date);
+            if apart % common != 0 {
+                continue;
+            }
+            let day = i64::from(*date) + FOUR_CENTURIES * residue(apart / common, inverse, step);
+            let mut day = first + (day - first).rem_euclid(repeats);
+            while day <= last {
+                all.push(day * DAY + second);
+                day += repeats;
+            }
+        }
+    }
+    all.sort_unstable();
+    all
+}
+
+/// `value * factor` modulo `modulus`, not below 0.
+fn residue(value: i64, factor: i64, modulus: i64) -> i64 {
+    let product = i128::from(value.rem_euclid(modulus)) * i128::from(factor.rem_euclid(modulus));
+    // Below the modulus, so it fits.
+    (product % i128::from(modulus)) as i64
 }
 
 /// The number whose product with `value` leaves 1 after division by `modulus`; the two have no common divisor.
@@ -375,13 +416,19 @@ fn inverse(value: i64, modulus: i64) -> i64 {
 
 impl Rare {
     fn next(&self, dates: &Dates, at: Wall, upper: Wall, budget: &mut Budget) -> Result<Option<Wall>, Error> {
+        let (step, units) = match self {
+            Self::Days { step, units } => (*step, units),
+            Self::All(all) => {
+                let next = all.get(all.partition_point(|unit| *unit < at));
+                return Ok(next.copied().filter(|unit| *unit <= upper));
+            }
+        };
         let (day, second) = split(at);
-        let mut ahead: Vec<(i64, i64)> = self
-            .units
+        let mut ahead: Vec<(i64, i64)> = units
             .iter()
             .map(|(unit, remainder)| {
                 let from = i64::from(day) + i64::from(*unit < second);
-                (from + (remainder - from).rem_euclid(self.step), *unit)
+                (from + (remainder - from).rem_euclid(step), *unit)
             })
             .collect();
         // The nearest first, so that a unit that no date goes with does not hold up the others.
@@ -394,19 +441,26 @@ impl Rare {
             if dates.has(day as Day) {
                 return Ok(Some(day * DAY + unit));
             }
-            nearest.0 += self.step;
+            nearest.0 += step;
         }
         Ok(None)
     }
 
     fn prev(&self, dates: &Dates, at: Wall, lower: Wall, budget: &mut Budget) -> Result<Option<Wall>, Error> {
+        let (step, units) = match self {
+            Self::Days { step, units } => (*step, units),
+            Self::All(all) => {
+                let before = all.partition_point(|unit| *unit <= at);
+                let prev = before.checked_sub(1).and_then(|index| all.get(index));
+                return Ok(prev.copied().filter(|unit| *unit >= lower));
+            }
+        };
         let (day, second) = split(at);
-        let mut behind: Vec<(i64, i64)> = self
-            .units
+        let mut behind: Vec<(i64, i64)> = units
             .iter()
             .map(|(unit, remainder)| {
                 let from = i64::from(day) - i64::from(*unit > second);
-                (from - (from - remainder).rem_euclid(self.step), *unit)
+                (from - (from - remainder).rem_euclid(step), *unit)
             })
             .collect();
         while let Some(nearest) = behind.iter_mut().max() {
@@ -418,7 +472,7 @@ impl Rare {
             if dates.has(day as Day) {
                 return Ok(Some(day * DAY + unit));
             }
-            nearest.0 -= self.step;
+            nearest.0 -= step;
         }
         Ok(None)
     }

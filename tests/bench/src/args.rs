@@ -17,6 +17,9 @@ pub struct Args {
     /// Write the same numbers, and more, to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Draw what depends on something as SVG files into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub plots: Option<PathBuf>,
     /// Fail (exit code 2) when a target is missed.
     #[arg(long)]
     pub strict: bool,
@@ -33,6 +36,8 @@ pub enum Part {
     Relay,
     /// Events into the audit trail.
     Audit,
+    /// The next occurrence of a rule.
+    Next,
     /// How late reminders fire.
     Reminders,
     /// Instances of series, made ahead.
@@ -49,6 +54,7 @@ impl Part {
             Self::Find => "find",
             Self::Relay => "relay",
             Self::Audit => "audit",
+            Self::Next => "next",
             Self::Reminders => "reminders",
             Self::Series => "series",
             Self::Idle => "idle",

@@ -11,6 +11,8 @@ mod find;
 mod idle;
 mod load;
 mod machine;
+mod next;
+mod plots;
 mod process;
 mod producing;
 mod relay;
@@ -73,6 +75,7 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
             Part::Find => find::run(args.quick).await,
             Part::Relay => relay::run(args.quick).await,
             Part::Audit => audit::run(args.quick).await,
+            Part::Next => next::run(args.quick),
             Part::Reminders => reminders::run(args.quick).await,
             Part::Series => series::run(args.quick).await,
             Part::Idle => idle::run(args.quick).await,
@@ -82,6 +85,9 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
         // What was written so far is safe if a later part fails.
         if let Some(file) = &args.json {
             report.write_json(file)?;
+        }
+        if let Some(folder) = &args.plots {
+            plots::draw(report.points(), folder)?;
         }
     }
     report.print()?;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::load;
 use crate::process::Service;
 use crate::stats::{Latencies, Runs, Summary};
-use crate::table::{Row, Target, Unit};
+use crate::table::{Chart, Row, Target, Unit};
 use crate::{arming, events, machine, say};
 
 /// Reminders that are armed and not due for long: stage by stage more of them, in one database.
@@ -65,12 +65,15 @@ pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
             .await?;
         say(&format!("reminders, {level} armed: {fired:?}"));
         p99.push(fired.announced.p99_ms);
-        rows.extend(lateness(
+        let [mut p50, mut tail] = lateness(
             &format!("1 k/s, {} k armed", level / 1000),
             level,
             &fired,
             [10.0, 50.0],
-        ));
+        );
+        p50.plot(Chart::Lateness, "p50", [(level as f64, fired.announced.p50_ms)]);
+        tail.plot(Chart::Lateness, "p99", [(level as f64, fired.announced.p99_ms)]);
+        rows.extend([p50, tail]);
         if level * part == 100_000 {
             let fired = stage
                 .fire(DUE_A_SECOND, (SECONDS / part).max(4), Spread::AtOnce)

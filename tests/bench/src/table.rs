@@ -23,9 +23,35 @@ pub enum Unit {
     /// Mebibytes.
     #[serde(rename = "MiB")]
     Mebibytes,
+    /// Microseconds.
+    #[serde(rename = "µs")]
+    Microseconds,
     /// Hundredths.
     #[serde(rename = "%")]
     Percent,
+}
+
+/// What is drawn, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chart {
+    /// Microseconds over the age of the start, in days.
+    NextOccurrence,
+    /// Milliseconds over armed reminders.
+    Lateness,
+}
+
+/// A point of a line in a chart.
+#[derive(Debug, Clone, Serialize)]
+pub struct Point {
+    /// In which.
+    pub chart: Chart,
+    /// Of which line.
+    pub line: String,
+    /// What it depends on.
+    pub x: f64,
+    /// What was measured.
+    pub y: f64,
 }
 
 /// What a row should reach.
@@ -59,6 +85,8 @@ pub struct Row {
     pub target: Option<Target>,
     /// Whatever else was seen.
     pub details: Value,
+    /// What is drawn of it.
+    pub points: Vec<Point>,
 }
 
 impl Row {
@@ -71,7 +99,18 @@ impl Row {
             bare: None,
             target: None,
             details: Value::Null,
+            points: Vec::new(),
         }
+    }
+
+    /// Draws that line, too.
+    pub fn plot(&mut self, chart: Chart, line: &str, points: impl IntoIterator<Item = (f64, f64)>) {
+        self.points.extend(points.into_iter().map(|(x, y)| Point {
+            chart,
+            line: line.to_owned(),
+            x,
+            y,
+        }));
     }
 
     /// With the bare limit.
@@ -120,8 +159,7 @@ impl Row {
             self.bare
                 .as_ref()
                 .map_or_else(String::new, |bare| show(bare, self.unit)),
-            self.ratio()
-                .map_or_else(String::new, |ratio| format!("{:.2}", ratio.median)),
+            self.ratio().map_or_else(String::new, |ratio| share(ratio.median)),
             self.target.map_or_else(String::new, |target| match target {
                 Target::AtLeast(least) => format!("≥ {}", number(least, self.unit)),
                 Target::AtMost(most) => format!("≤ {}", number(most, self.unit)),
@@ -166,6 +204,11 @@ impl Report {
         self.rows().any(|row| row.reached() == Some(false))
     }
 
+    /// Every point that is to be drawn.
+    pub fn points(&self) -> impl Iterator<Item = &Point> {
+        self.rows().flat_map(|row| &row.points)
+    }
+
     fn rows(&self) -> impl Iterator<Item = &Row> {
         self.parts.iter().flat_map(|(.., rows)| rows)
     }
@@ -181,7 +224,7 @@ impl Report {
                     .map(|row| {
                         json!({"path": row.path, "unit": row.unit, "ours": row.ours, "bare": row.bare,
                                "ratio": row.ratio(), "target": row.target, "reached": row.reached(),
-                               "details": row.details})
+                               "details": row.details, "points": row.points})
                     })
                     .collect();
                 json!({"part": part.name(), "busy_before": before, "busy_after": after, "rows": rows})
@@ -263,6 +306,7 @@ fn number(value: f64, unit: Unit) -> String {
     match unit {
         Unit::PerSecond => format!("{value}/s"),
         Unit::Milliseconds => format!("{value} ms"),
+        Unit::Microseconds => format!("{value} µs"),
         Unit::Mebibytes => format!("{value} MiB"),
         Unit::Percent => format!("{value} %"),
     }
@@ -272,12 +316,22 @@ fn number(value: f64, unit: Unit) -> String {
 fn plain(value: f64, unit: Unit) -> String {
     match unit {
         Unit::PerSecond => thousands(value),
-        Unit::Milliseconds if value >= 100.0 => thousands(value),
-        Unit::Milliseconds | Unit::Mebibytes | Unit::Percent => {
+        Unit::Milliseconds | Unit::Microseconds if value >= 100.0 => thousands(value),
+        Unit::Microseconds if value < 10.0 => format!("{value:.2}"),
+        Unit::Milliseconds | Unit::Microseconds | Unit::Mebibytes | Unit::Percent => {
             let text = format!("{value:.1}");
             text.strip_suffix(".0")
                 .map_or_else(|| text.clone(), str::to_owned)
         }
+    }
+}
+
+/// A ratio. One of a hundredth and less says by how much.
+fn share(ratio: f64) -> String {
+    if ratio >= 0.01 {
+        format!("{ratio:.2}")
+    } else {
+        format!("1 / {}", thousands(ratio.recip()))
     }
 }
 
