@@ -1,10 +1,12 @@
-//! Events for a handler: decode, one transaction with the inbox, dead letters for what cannot be.
+//! Events for a handler: decode, one transaction with the inbox, dead letters for what cannot be. A batch may be shared among
+//! lanes, each with a handler and a transaction of its own: all events of a person are in the same one, in their order.
 
 use std::collections::HashSet;
 use std::error::Error;
 use std::sync::Arc;
 
 use db::inbox::Inbox;
+use futures::future::join_all;
 use schemas::{DecodeError, Event};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -37,15 +39,30 @@ pub trait Handler: Send {
     fn committed(&mut self) {}
 }
 
+/// A batch of fewer events than that for each lane is not worth a transaction more.
+const WORTH_A_LANE: usize = 32;
+
 /// Decodes records and hands the events that are new to a [`Handler`].
 #[derive(Debug)]
 pub struct Events<H> {
     group: &'static str,
-    pool: PgPool,
     registry: Arc<Registry>,
+    lanes: Vec<Lane<H>>,
+}
+
+/// What applies events, one transaction at a time.
+#[derive(Debug)]
+struct Lane<H> {
+    pool: PgPool,
     inbox: Inbox,
     handler: H,
 }
+
+/// An event and the index of its record in the batch.
+type Indexed = (usize, Event);
+
+/// What became of events: of those that were applied, and of those that were refused.
+type Applied = (Vec<(usize, Outcome)>, Vec<Rejection>);
 
 /// Why a transaction came to nothing.
 enum Failed {
@@ -60,35 +77,80 @@ impl<H: Handler> Events<H> {
     pub fn new(group: &'static str, pool: PgPool, registry: Arc<Registry>, inbox: Inbox, handler: H) -> Self {
         Self {
             group,
-            pool,
             registry,
-            inbox,
-            handler,
+            lanes: vec![Lane { pool, inbox, handler }],
         }
     }
 
-    /// Applies the events that are not in the inbox yet, in one transaction. Returns what became of each.
-    async fn apply(&mut self, events: &[Event]) -> Result<Vec<Outcome>, Failed> {
-        let mut tx = self.pool.begin().await.map_err(failed)?;
-        let ids: Vec<Uuid> = events.iter().map(|event| event.head().event_id).collect();
-        let mut fresh: HashSet<Uuid> = self.inbox.claim(&mut tx, &ids).await.map_err(failed)?;
-        // `remove`: an event that comes twice in one batch is fresh once.
-        let outcomes: Vec<Outcome> = ids
-            .iter()
-            .map(|id| {
-                if fresh.remove(id) {
-                    Outcome::Handled
-                } else {
-                    Outcome::Duplicate
+    /// With another lane beside those there are, for consumers that one session of Postgres holds up. What one lane has
+    /// committed stays when another one fails: the batch comes again, and the inbox knows.
+    #[must_use]
+    pub fn beside(mut self, handler: H) -> Self {
+        if let Some(Lane { pool, inbox, .. }) = self.lanes.first() {
+            let (pool, inbox) = (pool.clone(), *inbox);
+            self.lanes.push(Lane { pool, inbox, handler });
+        }
+        self
+    }
+
+    /// Deals events out to the lanes, by person.
+    fn deal(&self, events: Vec<Indexed>) -> Vec<Vec<Indexed>> {
+        let count = (events.len() / WORTH_A_LANE).clamp(1, self.lanes.len());
+        let mut dealt: Vec<Vec<Indexed>> = (0..count).map(|_| Vec::new()).collect();
+        for indexed in events {
+            // Whatever the version of the id, its last bits are random.
+            let lane = indexed.1.head().user_id.as_u128() % count as u128;
+            if let Some(lane) = usize::try_from(lane).ok().and_then(|lane| dealt.get_mut(lane)) {
+                lane.push(indexed);
+            }
+        }
+        dealt
+    }
+}
+
+impl<H: Handler> Lane<H> {
+    /// Applies events, all of them in one transaction if none is at fault.
+    async fn apply_all(&mut self, events: Vec<Indexed>) -> Result<Applied, ProcessError> {
+        match self.apply(&events).await {
+            Ok(outcomes) => return Ok((outcomes, Vec::new())),
+            Err(Failed::Process(error)) => return Err(error),
+            Err(Failed::Event(_)) => {}
+        }
+        // One of them is at fault and took the others with it: each alone, in order, finds out which.
+        let (mut all, mut rejections) = (Vec::with_capacity(events.len()), Vec::new());
+        for event in events.chunks(1) {
+            match self.apply(event).await {
+                Ok(outcomes) => all.extend(outcomes),
+                Err(Failed::Process(error)) => return Err(error),
+                Err(Failed::Event(message)) => {
+                    rejections.extend(event.iter().map(|(index, _)| Rejection {
+                        index: *index,
+                        stage: "TASK_PUT",
+                        reason: "invalid_event",
+                        message: message.clone(),
+                    }));
                 }
-            })
-            .collect();
-        let fresh: Vec<Event> = events
-            .iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| **outcome == Outcome::Handled)
-            .map(|(event, _)| event.clone())
-            .collect();
+            }
+        }
+        Ok((all, rejections))
+    }
+
+    /// Applies the events that are not in the inbox yet, in one transaction. Returns what became of each.
+    async fn apply(&mut self, events: &[Indexed]) -> Result<Vec<(usize, Outcome)>, Failed> {
+        let mut tx = self.pool.begin().await.map_err(failed)?;
+        let ids: Vec<Uuid> = events.iter().map(|(_, event)| event.head().event_id).collect();
+        let mut unseen: HashSet<Uuid> = self.inbox.claim(&mut tx, &ids).await.map_err(failed)?;
+        let mut outcomes = Vec::with_capacity(events.len());
+        let mut fresh = Vec::with_capacity(unseen.len());
+        for (index, event) in events {
+            // `remove`: an event that comes twice in one batch is fresh once.
+            if unseen.remove(&event.head().event_id) {
+                outcomes.push((*index, Outcome::Handled));
+                fresh.push(event.clone());
+            } else {
+                outcomes.push((*index, Outcome::Duplicate));
+            }
+        }
         if !fresh.is_empty() {
             self.handler
                 .handle(&mut tx, fresh)
@@ -101,15 +163,6 @@ impl<H: Handler> Events<H> {
         tx.commit().await.map_err(failed)?;
         self.handler.committed();
         Ok(outcomes)
-    }
-
-    /// Counts what became of the records of those indexes.
-    fn count(&self, batch: &[Record], indexes: &[usize], outcomes: &[Outcome]) {
-        for (index, outcome) in indexes.iter().zip(outcomes) {
-            if let Some(record) = batch.get(*index) {
-                count_events(self.group, &record.topic, *outcome, 1);
-            }
-        }
     }
 }
 
@@ -147,13 +200,9 @@ impl<H: Handler> Processor for Events<H> {
     async fn process(&mut self, batch: &[Record]) -> Result<Vec<Rejection>, ProcessError> {
         let mut rejections = Vec::new();
         let mut events = Vec::with_capacity(batch.len());
-        let mut indexes = Vec::with_capacity(batch.len());
         for (index, record) in batch.iter().enumerate() {
             match decode(&self.registry, record).await? {
-                Ok(event) => {
-                    events.push(event);
-                    indexes.push(index);
-                }
+                Ok(event) => events.push((index, event)),
                 Err(error) => rejections.push(Rejection {
                     index,
                     stage: "VALUE_CONVERTER",
@@ -162,27 +211,20 @@ impl<H: Handler> Processor for Events<H> {
                 }),
             }
         }
-        match self.apply(&events).await {
-            Ok(outcomes) => self.count(batch, &indexes, &outcomes),
-            Err(Failed::Process(error)) => return Err(error),
-            // One of them is at fault and took the others with it: each alone, in order, finds out which.
-            Err(Failed::Event(_)) => {
-                for (event, index) in events.chunks(1).zip(indexes) {
-                    match self.apply(event).await {
-                        Ok(outcomes) => self.count(batch, &[index], &outcomes),
-                        Err(Failed::Process(error)) => return Err(error),
-                        Err(Failed::Event(message)) => {
-                            rejections.push(Rejection {
-                                index,
-                                stage: "TASK_PUT",
-                                reason: "invalid_event",
-                                message,
-                            });
-                        }
-                    }
+        let dealt = self.deal(events);
+        let lanes = self.lanes.iter_mut().zip(dealt);
+        // None is cut off when another one fails: it ends on its own, and its handler hears whether it has committed.
+        let applied = join_all(lanes.map(|(lane, events)| lane.apply_all(events))).await;
+        for lane in applied {
+            let (outcomes, refused) = lane?;
+            for (index, outcome) in outcomes {
+                if let Some(record) = batch.get(index) {
+                    count_events(self.group, &record.topic, outcome, 1);
                 }
             }
+            rejections.extend(refused);
         }
+        rejections.sort_by_key(|rejection| rejection.index);
         Ok(rejections)
     }
 }

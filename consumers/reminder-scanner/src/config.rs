@@ -23,7 +23,7 @@ impl Config {
     /// Reads the settings above.
     pub fn from_env(env: &mut Env) -> Option<Self> {
         let service = ServiceConfig::from_env(env, 8002);
-        let database = DatabaseConfig::from_env(env, "reminder-scanner", 4);
+        let database = DatabaseConfig::from_env(env, "reminder-scanner", 7);
         let kafka = KafkaConfig::from_env(env);
         let registry = RegistryConfig::from_env(env);
         let batch = BatchConfig::from_env(env, 500);

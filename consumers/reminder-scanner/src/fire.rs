@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use db::Patience;
+use futures::future::OptionFuture;
 use schemas::{Actor, Encoded, Event, Head, Reminder, ReminderEvent, ReminderEventKind};
 use service::{Backoff, Component};
 use sqlx::{PgPool, Postgres, Transaction};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::alarm::Alarm;
@@ -71,21 +73,29 @@ impl Firing {
             }
             Some(_) => {}
         }
-        // While one batch is written and committed the next is claimed: PostgreSQL does the two in two sessions. Events
-        // still go into the outbox batch by batch, so what rings first is published first.
+        // Three batches are under way: one is claimed, the events of the one before are encoded, and those of the one before
+        // that are written and committed. Events still go into the outbox batch by batch, so what rings first is published
+        // first. When one fails, those after it are undone as they are dropped.
         let mut queue = Queue::default();
-        let mut batch = Batch::claim(&self.pool, self.batch, queue.from()).await?;
-        if batch.rung.is_empty() {
+        let claimed = Batch::claim(&self.pool, self.batch, queue.from()).await?;
+        if claimed.rung.is_empty() {
             return Ok(BESIDE_OTHERS);
         }
-        while queue.went(&batch.rung, self.batch) && !shutdown.is_cancelled() {
+        let (mut claimed, mut encoded) = (Some(claimed), None);
+        while claimed.is_some() || encoded.is_some() {
             self.component.progress();
-            let (next, done) =
-                tokio::join!(Batch::claim(&self.pool, self.batch, queue.from()), batch.commit());
-            count(&done?);
-            batch = next?;
+            let more = claimed
+                .as_ref()
+                .is_some_and(|batch: &Batch| queue.went(&batch.rung, self.batch))
+                && !shutdown.is_cancelled();
+            let (next, ready, done) = tokio::join!(
+                OptionFuture::from(more.then(|| Batch::claim(&self.pool, self.batch, queue.from()))),
+                OptionFuture::from(claimed.take().map(Batch::encode)),
+                OptionFuture::from(encoded.take().map(Events::commit)),
+            );
+            count(&done.transpose()?.unwrap_or_default());
+            (claimed, encoded) = (next.transpose()?, ready.transpose()?);
         }
-        count(&batch.commit().await?);
         Ok(Duration::ZERO)
     }
 }
@@ -96,7 +106,12 @@ impl Firing {
 /// # Errors
 /// When the database does not answer or refuses; then nothing is done.
 pub async fn fire(pool: &PgPool, limit: i64) -> Result<Vec<Rung>, sqlx::Error> {
-    Batch::claim(pool, limit, None).await?.commit().await
+    Batch::claim(pool, limit, None)
+        .await?
+        .encode()
+        .await?
+        .commit()
+        .await
 }
 
 /// Reminders that are marked, in a transaction that is open.
@@ -112,9 +127,29 @@ impl Batch {
         Ok(Self { tx, rung })
     }
 
+    async fn encode(self) -> Result<Events, sqlx::Error> {
+        let Self { tx, rung } = self;
+        let encoding = spawn_blocking(move || {
+            let events = rung.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, sqlx::Error>((rung, events))
+        });
+        let (rung, events) = encoding
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        Ok(Events { tx, rung, events })
+    }
+}
+
+/// Reminders that are marked, in a transaction that is open, and their events.
+struct Events {
+    tx: Transaction<'static, Postgres>,
+    rung: Vec<Rung>,
+    events: Vec<Encoded>,
+}
+
+impl Events {
     async fn commit(mut self) -> Result<Vec<Rung>, sqlx::Error> {
-        let events = self.rung.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
-        db::outbox::insert(&mut self.tx, &events).await?;
+        db::outbox::insert(&mut self.tx, &self.events).await?;
         self.tx.commit().await?;
         Ok(self.rung)
     }

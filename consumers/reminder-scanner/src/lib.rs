@@ -48,7 +48,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         registry,
         inbox::REMINDER_SCANNER,
         handler::Arming::new(Arc::clone(&alarm)),
-    );
+    )
+    .beside(handler::Arming::new(Arc::clone(&alarm)));
     let postgres = health.component("postgres", Duration::from_mins(1));
     let component = health.component("fire", Duration::from_mins(1));
     let firing = fire::Firing::new(pool.clone(), alarm, config.fire_batch, component);

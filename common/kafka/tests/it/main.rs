@@ -6,6 +6,7 @@ mod brokers;
 mod dead_letters;
 mod delivery;
 mod faults;
+mod lanes;
 mod rebalance;
 
 use std::collections::HashMap;
