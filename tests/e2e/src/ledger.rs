@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgPool;
 use support::{Database, stack};
@@ -47,6 +48,30 @@ pub struct Ledger {
 pub struct Mails {
     /// How often each Message-ID came.
     pub by_message_id: HashMap<String, u64>,
+    /// What each of them says.
+    pub texts: HashMap<String, String>,
+}
+
+/// How it ended that a reminder was due, by the database's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// When it was due.
+    pub fire_at: DateTime<Utc>,
+    /// When the scanner decided about it.
+    pub decided_at: DateTime<Utc>,
+    /// Whether it was too late to ring.
+    pub missed: bool,
+}
+
+/// The mail of a reminder.
+#[derive(Debug, Clone)]
+pub struct Mailed {
+    /// Which reminder.
+    pub reminder_id: Uuid,
+    /// As the mail says it.
+    pub message_id: String,
+    /// When the sender wrote down that it was sent.
+    pub finished_at: DateTime<Utc>,
 }
 
 impl Mails {
@@ -172,6 +197,64 @@ impl Ledger {
         .collect()
     }
 
+    /// How it ended, each time that a reminder was due.
+    ///
+    /// # Panics
+    /// When the query fails.
+    pub async fn endings(&self) -> HashMap<Uuid, Vec<Ending>> {
+        let micros = |micros: i64| DateTime::from_timestamp_micros(micros).unwrap();
+        let rows: Vec<(Uuid, i64, i64, bool)> = sqlx::query_as(
+            "select (payload #>> '{reminder,id}')::uuid, (payload #>> '{reminder,fire_at}')::bigint,
+                 (payload ->> 'occurred_at')::bigint, event_type = 'com.carillon.reminder.cancelled.v1'
+             from audit.events
+             where event_type = 'com.carillon.reminder.fired.v1'
+                or event_type = 'com.carillon.reminder.cancelled.v1' and payload #>> '{reminder,reason}' = 'missed'",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        let mut endings: HashMap<Uuid, Vec<Ending>> = HashMap::new();
+        for (id, fire_at, decided_at, missed) in rows {
+            endings.entry(id).or_default().push(Ending {
+                fire_at: micros(fire_at),
+                decided_at: micros(decided_at),
+                missed,
+            });
+        }
+        endings
+    }
+
+    /// The mails that were sent.
+    ///
+    /// # Panics
+    /// When the query fails.
+    pub async fn mailed(&self) -> Vec<Mailed> {
+        let rows: Vec<(Uuid, String, DateTime<Utc>)> = sqlx::query_as(
+            "select reminder_id, message_id, finished_at from delivery.deliveries where state = 'sent'",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        rows.into_iter()
+            .map(|(reminder_id, message_id, finished_at)| Mailed {
+                reminder_id,
+                message_id,
+                finished_at,
+            })
+            .collect()
+    }
+
+    /// What time it is, as the database has it.
+    ///
+    /// # Panics
+    /// When the query fails.
+    pub async fn now(&self) -> DateTime<Utc> {
+        sqlx::query_scalar("select now()")
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
     /// How many instances each series has.
     ///
     /// # Panics
@@ -196,6 +279,8 @@ impl Ledger {
             let messages: Vec<Value> = reqwest::get(url).await.unwrap().json().await.unwrap();
             for message in messages {
                 let id = message["message_id"].as_str().unwrap_or_default().to_owned();
+                let text = message["text"].as_str().unwrap_or_default().to_owned();
+                mails.texts.insert(id.clone(), text);
                 *mails.by_message_id.entry(id).or_default() += 1;
             }
         }

@@ -12,7 +12,7 @@ mod platform;
 mod service;
 
 pub use client::{Client, Created};
-pub use ledger::{Ledger, Mails};
+pub use ledger::{Ending, Ledger, Mailed, Mails};
 pub use platform::Platform;
 pub use service::Service;
 

@@ -24,24 +24,24 @@ impl Platform {
         Self::of(&SERVICES).await
     }
 
-    /// Starts these services only, and waits until they are ready.
+    /// Starts these services only, one that is named twice as two replicas, and waits until they are ready.
     ///
     /// # Panics
     /// When one does not get ready.
-    pub async fn of(services: &[&'static str]) -> Self {
+    pub async fn of(names: &[&'static str]) -> Self {
         let database = Database::create().await;
         let topics = Topics::create().await;
         let logs = log_folder(database.name());
-        let mut services: Vec<Service> = services
-            .iter()
-            .map(|&name| {
-                Service::new(
-                    name,
-                    environment(name, &database, &topics),
-                    logs.join(format!("{name}.log")),
-                )
-            })
-            .collect();
+        let mut services: Vec<Service> = Vec::with_capacity(names.len());
+        for &name in names {
+            let others = services.iter().filter(|service| service.name() == name).count();
+            let log = match others {
+                0 => format!("{name}.log"),
+                others => format!("{name}-{}.log", others + 1),
+            };
+            let environment = environment(name, &database, &topics);
+            services.push(Service::new(name, environment, logs.join(log)));
+        }
         crate::say(&format!("logs: {}", logs.display()));
         for service in &mut services {
             service.start();
@@ -77,6 +77,12 @@ impl Platform {
             .iter_mut()
             .find(|service| service.name() == name)
             .expect("a service of that name")
+    }
+
+    /// All replicas of a service.
+    pub fn replicas(&mut self, name: &str) -> Vec<&mut Service> {
+        let services = self.services.iter_mut();
+        services.filter(|service| service.name() == name).collect()
     }
 
     /// Its services.
