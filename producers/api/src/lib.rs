@@ -44,13 +44,15 @@ use tracing::Instrument;
 
 pub use accounts::AccountsConfig;
 pub use config::{Config, HttpConfig, Origins};
+pub use problem::Problem;
+pub use recurring::{Edit, Edited};
 pub use token::foreign::Issuer;
 pub use token::{Bearer, KeyError, SigningKey, TokenConfig, Tokens};
 
 use accounts::Accounts;
 use cursor::Cursors;
 use passwords::Passwords;
-use problem::{Kind, Problem};
+use problem::Kind;
 use rate_limit::Limits;
 
 /// What handlers share.

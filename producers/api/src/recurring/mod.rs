@@ -1,15 +1,16 @@
-//! Recurring tasks: what a series may be and what may happen to it, decided here without a database and without HTTP, and
-//! carried out in `routes/recurring_tasks.rs`.
+//! Recurring tasks: what a series may be and what may happen to it, decided without a database and carried out by
+//! `edit.rs`, all of it without HTTP.
 
 pub mod body;
 mod change;
+mod edit;
 mod input;
 mod occurrence;
 mod rule;
 mod standing;
 pub mod view;
 
-pub use change::{create, delete, end, patch, pause, resume};
-pub use input::{RecurringInput, moved, reminders, skipped};
-pub use occurrence::{move_to, skip, split};
-pub use standing::{Decision, Occurrence, Standing, just_before};
+pub use change::create;
+pub use edit::{Edit, Edited, insert, no_such_series};
+pub use input::reminders;
+pub use standing::{Occurrence, Standing};

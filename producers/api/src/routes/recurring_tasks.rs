@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use db::series::{self, Progress, Series};
-use schemas::{Task, Timestamp};
+use db::series::{self, Series};
+use schemas::Timestamp;
 use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
@@ -20,14 +20,13 @@ use crate::extract::{CurrentUser, IfMatch, JsonObject, Prefer, path_id};
 use crate::idempotency::{IdempotencyKey, Work};
 use crate::metrics::TASKS_CREATED;
 use crate::page::{Page, PageParameters, read_limit};
-use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::problem::{Problem, ProblemDocument};
 use crate::query::Parameters;
 use crate::recurring::body::{Moved, NewRecurringTask, RecurringTaskPatch, RecurringTaskSplit, Skipped};
 use crate::recurring::view::{HistoryView, OccurrenceView, RecurringTaskView};
-use crate::recurring::{self, Decision, RecurringInput, Standing};
+use crate::recurring::{self, Edit, Standing, no_such_series};
 use crate::routes::tasks::Shown;
 use crate::tasks::view::TaskView;
-use crate::tasks::{self, Change, Person};
 
 /// `/api/recurring-tasks…`
 pub fn router() -> OpenApiRouter<App> {
@@ -47,10 +46,6 @@ pub fn router() -> OpenApiRouter<App> {
 path_id! {
     /// The id of a recurring task, from the path.
     struct SeriesId else no_such_series
-}
-
-fn no_such_series() -> Problem {
-    Problem::new(Kind::NotFound, "There is no recurring task with this id.")
 }
 
 /// Create a recurring task
@@ -80,7 +75,7 @@ async fn create(
                 let person = person(tx, user_id).await?;
                 let (series, first) = recurring::create(body, &person, schemas::now())?;
                 series::insert(tx, user_id, &series).await?;
-                insert(tx, user_id, &first).await?;
+                recurring::insert(tx, user_id, &first).await?;
                 created(&series)
             })
         })
@@ -171,10 +166,7 @@ async fn update(
     prefer: Prefer,
     JsonObject(body): JsonObject,
 ) -> Result<Answer, Problem> {
-    let patch = RecurringInput::patch(body)?;
-    let decide =
-        move |standing: &Standing, person: &Person, now| recurring::patch(patch, standing, person, now);
-    let work = change(user.user_id, id, if_match, None, decide);
+    let work = edit(user.user_id, id, if_match, Edit::patch(body)?);
     Ok(prefer.apply(app.transaction(work).await?))
 }
 
@@ -199,13 +191,7 @@ async fn pause(
     key: IdempotencyKey,
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
-    let work = change(
-        user.user_id,
-        id,
-        if_match,
-        None,
-        |standing: &Standing, _: &Person, now| recurring::pause(standing, now),
-    );
+    let work = edit(user.user_id, id, if_match, Edit::pause());
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
@@ -231,13 +217,7 @@ async fn resume(
     key: IdempotencyKey,
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
-    let work = change(
-        user.user_id,
-        id,
-        if_match,
-        None,
-        |standing: &Standing, _: &Person, now| recurring::resume(standing, now),
-    );
+    let work = edit(user.user_id, id, if_match, Edit::resume());
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
@@ -261,13 +241,7 @@ async fn end(
     key: IdempotencyKey,
     prefer: Prefer,
 ) -> Result<Answer, Problem> {
-    let work = change(
-        user.user_id,
-        id,
-        if_match,
-        None,
-        |standing: &Standing, _: &Person, now| Ok(recurring::end(standing, now)),
-    );
+    let work = edit(user.user_id, id, if_match, Edit::end());
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
@@ -285,8 +259,7 @@ async fn delete(
     SeriesId(id): SeriesId,
     if_match: IfMatch,
 ) -> Result<Answer, Problem> {
-    let decide = |standing: &Standing, _: &Person, now| Ok(recurring::delete(standing, now));
-    let work = change(user.user_id, id, if_match, None, decide);
+    let work = edit(user.user_id, id, if_match, Edit::delete());
     app.transaction(work).await?;
     Ok(Answer::empty(StatusCode::NO_CONTENT))
 }
@@ -315,10 +288,7 @@ async fn split(
     prefer: Prefer,
     JsonObject(body): JsonObject,
 ) -> Result<Answer, Problem> {
-    let (from, patch) = RecurringInput::split(body)?;
-    let decide =
-        move |standing: &Standing, person: &Person, now| recurring::split(standing, from, patch, person, now);
-    let work = change(user.user_id, id, if_match, Some(from), decide);
+    let work = edit(user.user_id, id, if_match, Edit::split(body)?);
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
@@ -346,9 +316,7 @@ async fn skip(
     prefer: Prefer,
     JsonObject(body): JsonObject,
 ) -> Result<Answer, Problem> {
-    let occurrence = recurring::skipped(body)?;
-    let decide = move |standing: &Standing, _: &Person, now| recurring::skip(standing, occurrence, now);
-    let work = change(user.user_id, id, if_match, Some(occurrence), decide);
+    let work = edit(user.user_id, id, if_match, Edit::skip(body)?);
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
@@ -376,10 +344,7 @@ async fn move_to(
     prefer: Prefer,
     JsonObject(body): JsonObject,
 ) -> Result<Answer, Problem> {
-    let (occurrence, to) = recurring::moved(body)?;
-    let decide =
-        move |standing: &Standing, _: &Person, now| recurring::move_to(standing, occurrence, to, now);
-    let work = change(user.user_id, id, if_match, Some(occurrence), decide);
+    let work = edit(user.user_id, id, if_match, Edit::move_to(body)?);
     Ok(prefer.apply(app.once(user.user_id, key, work).await?))
 }
 
@@ -413,7 +378,7 @@ async fn occurrences(
                 .await?
                 .ok_or_else(no_such_series)?;
             let open = db::tasks::open_instances(&mut *connection, user_id, id).await?;
-            standing(&mut connection, user_id, series, open, now).await
+            Ok(Standing::read(&mut connection, user_id, series, open, now).await?)
         })
         .await?;
     let zone = schedule::parse_zone(&standing.series.timezone).map_err(Problem::internal)?;
@@ -492,90 +457,27 @@ fn read_preview(uri: &Uri) -> Result<usize, Problem> {
     Ok(limit.unwrap_or(10))
 }
 
-/// A series with its instances. Those of `since` and later are looked for, which is now or earlier.
-async fn standing(
-    db: &mut PgConnection,
-    user_id: Uuid,
-    series: Series,
-    open: Vec<Task>,
-    since: Timestamp,
-) -> Result<Standing, Problem> {
-    let reached = series.made_through;
-    Ok(Standing {
-        taken: series::taken_after(db, user_id, series.id, since).await?,
-        before: series::latest_occurrence(db, user_id, series.id, reached).await?,
-        series,
-        open,
-    })
-}
-
-/// The work that changes a series as `decide` says, under its lock and that of its open instances: none is completed
-/// meanwhile by somebody who would be told of the series as it was. `about` is the occurrence that it is about, if it is about
-/// one. The answer is what came of it.
-fn change(
+/// The work that carries out an edit. The answer is what came of it.
+fn edit(
     user_id: Uuid,
     id: Uuid,
     if_match: IfMatch,
-    about: Option<Timestamp>,
-    decide: impl FnOnce(&Standing, &Person, Timestamp) -> Result<Decision, Problem> + Send + 'static,
+    edit: Edit,
 ) -> impl for<'c> FnOnce(&'c mut PgConnection) -> Work<'c, Answer> + Send + 'static {
     move |tx| {
         Box::pin(async move {
-            let person = person(tx, user_id).await?;
-            let series = series::lock(tx, user_id, id).await?.ok_or_else(no_such_series)?;
-            if_match.check(series.version)?;
-            let open = db::tasks::lock_open_instances(tx, user_id, id).await?;
-            let now = schemas::now();
-            let since = about.map_or(now, |about| recurring::just_before(about).min(now));
-            let standing = standing(tx, user_id, series, open, since).await?;
-            let decision = decide(&standing, &person, now)?;
-            write(tx, user_id, &standing.series, decision).await
+            let expected = |version| if_match.check(version);
+            let edited = edit.carry_out(tx, user_id, id, expected, schemas::now).await?;
+            if let Some(task) = edited.moved {
+                return Shown::of(tx, user_id, task).await?.answer(StatusCode::OK);
+            }
+            match &edited.split {
+                Some(split) => created(split),
+                None => shown(StatusCode::OK, &edited.series),
+            }
         })
     }
 }
-
-/// Writes what was decided; the answer is the series as it is then, or what the decision was about.
-async fn write(
-    tx: &mut PgConnection,
-    user_id: Uuid,
-    before: &Series,
-    decision: Decision,
-) -> Result<Answer, Problem> {
-    let series = &decision.series;
-    // An instance points to its series.
-    if let Some(split) = &decision.split {
-        series::insert(tx, user_id, split).await?;
-    }
-    if series.version != before.version {
-        series::update(tx, user_id, series).await?;
-    } else if series.made_through != before.made_through {
-        series::advance(tx, &[Progress::of(user_id, series)]).await?;
-    }
-    for made in &decision.made {
-        insert(tx, user_id, made).await?;
-    }
-    let (tasks, events) = tasks::with_events(user_id, decision.changed)?;
-    db::tasks::update(tx, user_id, &tasks, &events).await?;
-    if let Some(task) = decision.shown {
-        return Shown::of(tx, user_id, task).await?.answer(StatusCode::OK);
-    }
-    match &decision.split {
-        Some(split) => created(split),
-        None => shown(StatusCode::OK, series),
-    }
-}
-
-/// Writes a new instance and its event. Whoever makes it has locked the series and looked how far it has come.
-async fn insert(tx: &mut PgConnection, user_id: Uuid, made: &Change) -> Result<(), Problem> {
-    let written = db::tasks::insert(&mut *tx, user_id, &made.task, &made.event(user_id)?).await?;
-    written
-        .then_some(())
-        .ok_or_else(|| Problem::internal(OccurrenceExists))
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the series has that occurrence already")]
-struct OccurrenceExists;
 
 fn created(series: &Series) -> Result<Answer, Problem> {
     let location = format!("/api/recurring-tasks/{}", series.id);
