@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chrono::{Days, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono::{Days, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use schemas::Timestamp;
 use uuid::Uuid;
@@ -191,8 +191,10 @@ impl Model {
     }
 }
 
-fn rings(spec: &Spec, anchor: Option<Anchor>, snoozed: Option<Timestamp>) -> Vec<Timestamp> {
-    let own = match spec.when {
+/// When a reminder rings first that nobody puts off.
+#[must_use]
+pub fn own_time(spec: &Spec, anchor: Option<Anchor>) -> Option<Timestamp> {
+    match spec.when {
         Err(at) => Some(at),
         Ok((days, minutes)) => anchor.map(|Anchor { at, zone }| {
             let moved = if days == 0 {
@@ -202,8 +204,11 @@ fn rings(spec: &Spec, anchor: Option<Anchor>, snoozed: Option<Timestamp>) -> Vec
             };
             moved - TimeDelta::minutes(minutes)
         }),
-    };
-    let Some(first) = snoozed.or(own) else {
+    }
+}
+
+fn rings(spec: &Spec, anchor: Option<Anchor>, snoozed: Option<Timestamp>) -> Vec<Timestamp> {
+    let Some(first) = snoozed.or(own_time(spec, anchor)) else {
         return Vec::new();
     };
     let (every, times) = spec.nag.unwrap_or((0, 0));
@@ -224,24 +229,5 @@ pub fn instant(wall: NaiveDateTime, zone: Tz) -> Timestamp {
             let at = zone.from_local_datetime(&before).earliest().unwrap();
             at.with_timezone(&Utc) + TimeDelta::hours(3)
         }
-    }
-}
-
-/// The first time on the wall after `after`, every so many days from a day on.
-#[must_use]
-pub fn next_occurrence(
-    start: NaiveDate,
-    time: NaiveTime,
-    every_days: u64,
-    zone: Tz,
-    after: Timestamp,
-) -> Timestamp {
-    let mut day = start;
-    loop {
-        let at = instant(day.and_time(time), zone);
-        if at > after {
-            return at;
-        }
-        day = day + Days::new(every_days);
     }
 }
