@@ -3,7 +3,7 @@
 use db::series::{self, Anchor, Overlap, Progress, Series};
 use db::tasks;
 use kafka::{HandleError, Handler};
-use schemas::{Event, Task, TaskEvent, TaskEventKind};
+use schemas::{Event, Task, TaskEvent, TaskEventKind, Timestamp};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -101,7 +101,7 @@ async fn create_next(
     if !is_newest(tx, user_id, &series, &completed.task).await? {
         return Ok(false);
     }
-    let now = schemas::now();
+    let now = database_now(tx).await?;
     let after = next::counts_from(&series, completed);
     let taken = series::taken_after(tx, user_id, series.id, after).await?;
     let next = next::next_occurrence(&series, completed, &taken)
@@ -144,7 +144,14 @@ async fn end_if_over(tx: &mut PgConnection, user_id: Uuid, series: &Series) -> R
         .next_after(last)
         .map_err(|error| HandleError::Invalid(error.to_string()))?;
     if next.is_none() {
-        series::end_if_left(tx, user_id, series.id, schemas::now()).await?;
+        let now = database_now(tx).await?;
+        series::end_if_left(tx, user_id, series.id, now).await?;
     }
     Ok(())
+}
+
+/// When it is made is said by the clock that its reminders ring by, as of what is made ahead: by a clock that is ahead of that
+/// one, a reminder would be set after its time, and not ring.
+async fn database_now(tx: &mut PgConnection) -> Result<Timestamp, sqlx::Error> {
+    sqlx::query_scalar("select now()").fetch_one(tx).await
 }

@@ -99,6 +99,20 @@ async fn instances(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn what_follows_a_completion_is_made_when_the_databases_clock_says() {
+    let world = World::create().await;
+    let (_, clock) = with_clock(&world, "2026-03-02T12:00:00Z").await;
+    let task = world.series("FREQ=DAILY", "2026-03-02T08:00:00Z").await;
+    // The API's own clock is an hour ahead.
+    let event = world.completed(&task, "2026-03-02T13:00:00Z");
+    clock.stand_at(at("2026-03-02T12:00:01Z")).await;
+    world.handle(vec![event]).await.unwrap();
+    let next = world.newest(&task).await;
+    assert_eq!(next.created_at, at("2026-03-02T12:00:01Z"));
+    assert_eq!(next.due_at, Some(at("2026-03-03T08:00:00Z")));
+}
+
+#[tokio::test]
 async fn what_piles_up_is_made_as_far_as_the_horizon_and_no_further_whatever_is_open() {
     let world = World::create().await;
     let (pool, clock) = with_clock(&world, "2026-03-02T12:00:00Z").await;

@@ -497,7 +497,7 @@ impl Simulation {
                 Event::Task(event) => {
                     // What the person wrote by themselves is known.
                     match self.tasks.get(&event.task.id) {
-                        None => self.take_over(&event),
+                        None => self.take_over(&event, now),
                         Some(held) if held.task.version < event.task.version => self.take_along(&event),
                         Some(_) => {}
                     }
@@ -705,7 +705,7 @@ async fn in_a_simulated_month_exactly_what_the_model_says_rings_exactly_when_it_
             simulation.scan(clock).await;
         }
     }
-    simulation.pump(end + skew, true).await;
+    simulation.pump(now + skew, true).await;
     simulation.scan_at_the_end(end + TimeDelta::days(1)).await;
     let mut counts: Vec<_> = simulation.counts.iter().collect();
     counts.sort_unstable();

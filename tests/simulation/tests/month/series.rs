@@ -357,8 +357,9 @@ impl Simulation {
     }
 
     /// An instance that the API or the generator made.
-    pub(crate) fn take_over(&mut self, event: &TaskEvent) {
+    pub(crate) fn take_over(&mut self, event: &TaskEvent, now: Timestamp) {
         let task = &event.task;
+        assert_eq!(task.created_at, now, "{event:?} was made by another clock");
         let (id, at) = (task.series_id.unwrap(), task.occurrence.unwrap());
         let Some(due) = self.owed.remove(&(id, at)) else {
             panic!("nobody is owed {task:?} by {:?}", self.series[&id]);
