@@ -281,9 +281,14 @@ async fn roll_one(tx: &mut PgConnection) -> Result<Option<bool>, sqlx::Error> {
     let due = last.filter(|last| series.is_active() && Some(*last) > series.made_through);
     let mut progress = match due.map(|last| (last, before(last))) {
         None => Progress::of(user_id, &series),
-        // The last one is completed, whose successor is for the consumer to make, or deleted: there is nothing to move.
+        // The last one is completed, whose successor is for the consumer to make, or deleted: there is nothing to move, unless a
+        // person had a later one made to move it, until the next after that.
         Some((_, None)) => Progress {
-            attend_at: None,
+            attend_at: open
+                .iter()
+                .filter_map(|task| task.occurrence)
+                .min()
+                .and_then(|first| series.attend_after(first)),
             ..Progress::of(user_id, &series)
         },
         Some((last, Some(current))) => {

@@ -147,6 +147,8 @@ pub struct Refused;
 pub struct Changes {
     /// Another interval.
     pub every_days: Option<u64>,
+    /// Whether that is said as a whole rule, which has no end then.
+    pub whole_rule: bool,
     /// Another time on the wall: the first occurrence is then.
     pub start: Option<Timestamp>,
     /// Other reminders.
@@ -158,6 +160,7 @@ impl Changes {
         let rhythm = &mut course.rhythm;
         if let Some(every_days) = self.every_days {
             rhythm.every_days = every_days;
+            rhythm.until = rhythm.until.filter(|_| !self.whole_rule);
         }
         if let Some(start) = self.start {
             let wall = start.with_timezone(&rhythm.zone).naive_local();
@@ -438,7 +441,7 @@ impl Course {
         let mut effect = Effect::default();
         let mut after = self.clone();
         changes.put_over(&mut after);
-        let where_it_is = |rhythm: &Rhythm| (rhythm.first, rhythm.time, rhythm.every_days);
+        let where_it_is = |rhythm: &Rhythm| (rhythm.first, rhythm.time, rhythm.every_days, rhythm.until);
         if where_it_is(&self.rhythm) == where_it_is(&after.rhythm) {
             *self = after;
             return Ok(effect);

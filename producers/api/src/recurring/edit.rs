@@ -197,7 +197,8 @@ impl Decision {
         }
         if series.version != before.version {
             series::update(tx, user_id, &series).await?;
-        } else if series.made_through != before.made_through {
+        } else if series.made_through != before.made_through || !self.made.is_empty() {
+            // The generator looks away from a series that has nothing open, until it is told when to look again.
             series::advance(tx, &[Progress::of(user_id, &series)]).await?;
         }
         for made in &self.made {

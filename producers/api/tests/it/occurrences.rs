@@ -1,12 +1,13 @@
 //! What a person does with single occurrences of what recurs, with all from one on, and with those that wait for nothing.
 
-use chrono::{Days, TimeDelta};
+use chrono::{Days, SubsecRound, TimeDelta};
 use kafka::Handler;
 use recurrence_generator::{Generator, attend_all};
 use reqwest::header::{ETAG, IF_MATCH, LOCATION};
 use reqwest::{Method, StatusCode};
 use schemas::{TaskEventKind, Timestamp};
 use serde_json::{Value, json};
+use support::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::outbox;
@@ -658,6 +659,33 @@ async fn what_rolls_forward_or_counts_from_a_completion_is_made_so_and_shown_so(
             .json()["rdates"],
         json!([])
     );
+}
+
+#[tokio::test]
+async fn what_rolls_forward_does_so_too_when_its_only_open_instance_was_made_to_move_it() {
+    let ada = ada().await;
+    let began = schemas::now().trunc_subsecs(0) - TimeDelta::days(2) + TimeDelta::hours(1);
+    let days_on = |days| (began + TimeDelta::days(days)).to_rfc3339();
+    let (path, _) = daily(&ada, json!({"overlap": "roll_forward", "starts_at": began})).await;
+    // Nothing is open when the next one falls due: the generator has nothing to move.
+    let task = format!("/api/tasks/{}", open(&ada).await[0]["id"].as_str().unwrap());
+    assert_eq!(
+        ada.send(Method::DELETE, &task).await.status,
+        StatusCode::NO_CONTENT
+    );
+    let clock = Clock::of(&ada.server.database, Some("recurrence-generator")).await;
+    attend(&ada, 0).await;
+
+    let moved = json!({"occurrence": days_on(3), "to": days_on(4)});
+    act(&ada, &format!("{path}/occurrences/move"), &moved).await;
+    attend(&ada, 0).await;
+    clock.go_ahead(TimeDelta::days(4).as_seconds_f64()).await;
+    attend(&ada, 0).await;
+    let [task] = &open(&ada).await[..] else {
+        panic!("one is open")
+    };
+    let due: Timestamp = task["due_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!(due, began + TimeDelta::days(5));
 }
 
 #[tokio::test]

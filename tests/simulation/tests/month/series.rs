@@ -90,8 +90,14 @@ fn object(value: Value) -> Map<String, Value> {
 
 fn body(changes: &Changes) -> Map<String, Value> {
     let mut body = Map::new();
-    if let Some(every_days) = changes.every_days {
-        body.insert("recurrence".to_owned(), json!(rrule(every_days)));
+    match changes.every_days {
+        Some(every_days) if changes.whole_rule => {
+            body.insert("recurrence".to_owned(), json!(rrule(every_days)));
+        }
+        Some(every_days) => {
+            body.insert("interval".to_owned(), json!(every_days));
+        }
+        None => {}
     }
     if let Some(start) = changes.start {
         body.insert("starts_at".to_owned(), json!(start));
@@ -268,6 +274,7 @@ impl Simulation {
         let mut changes = Changes::default();
         if self.chance(500) {
             changes.every_days = Some(every_days);
+            changes.whole_rule = self.chance(500);
         }
         if self.chance(600) || changes.every_days.is_none() {
             changes.specs = Some(specs);
@@ -452,11 +459,14 @@ impl Simulation {
             "at {now}: to be made ahead and were not {:?}",
             self.owed
         );
-        assert!(
-            self.predicted.is_empty(),
-            "at {now}: to be moved and were not {:?}",
-            self.predicted.keys()
-        );
+        if let Some((id, predicted)) = self.predicted.iter().next() {
+            let course = predicted.task.series_id.map(|series| &self.series[&series]);
+            let was = &self.tasks[id].task;
+            panic!(
+                "at {now}: to be moved to {:?} and was not {was:?} of {course:?}",
+                predicted.task.occurrence
+            );
+        }
         for _ in 0..piled_up {
             self.count("made ahead");
         }
@@ -511,8 +521,9 @@ fn replaced(
 }
 
 fn compare(series: &Series, course: &Course, why: &impl std::fmt::Debug) {
+    let last = || course.instances.last_key_value().map(|(at, _)| *at);
     let is = (
-        series.made_through,
+        series.made_through.or_else(last),
         series.paused_at.is_some(),
         series.ended_at.is_some(),
     );
