@@ -369,6 +369,7 @@ impl Course {
     /// Nothing comes of it any more. What was made ahead goes.
     pub fn end(&mut self, now: Timestamp) -> Effect {
         let mut effect = Effect::default();
+        self.reached = self.reached();
         if !std::mem::replace(&mut self.ended, true) && self.overlap == Overlap::PilesUp {
             effect.deleted = self
                 .open()
@@ -561,7 +562,9 @@ impl Course {
         }
     }
 
-    fn refuse_ended(&self) -> Result<(), Refused> {
+    /// How far it has come is said from its first edit on, where nobody said it.
+    fn refuse_ended(&mut self) -> Result<(), Refused> {
+        self.reached = self.reached();
         if self.ended { Err(Refused) } else { Ok(()) }
     }
 
