@@ -143,7 +143,8 @@ struct Simulation {
     owed: BTreeMap<(Uuid, Timestamp), Timestamp>,
     /// Tasks that are to change, and into what.
     predicted: HashMap<Uuid, Predicted>,
-    to_scanner: VecDeque<TaskEvent>,
+    /// Each with what its reminders were to be then: an edit may change them before the scanner hears of it.
+    to_scanner: VecDeque<(TaskEvent, Vec<Spec>)>,
     to_generator: VecDeque<TaskEvent>,
     recent: VecDeque<Event>,
     counts: HashMap<&'static str, u64>,
@@ -426,11 +427,15 @@ impl Simulation {
                 _ => Delivery::Applied,
             };
             let size = self.rng.random_range(1..=500);
-            let batch: Vec<TaskEvent> = self.to_scanner.drain(..self.to_scanner.len().min(size)).collect();
-            for event in &batch {
-                self.tell_model(event);
+            let mut batch: Vec<Event> = Vec::new();
+            for (event, specs) in self
+                .to_scanner
+                .drain(..self.to_scanner.len().min(size))
+                .collect::<Vec<_>>()
+            {
+                self.tell_model(&event, specs);
+                batch.push(event.into());
             }
-            let batch: Vec<Event> = batch.into_iter().map(Event::from).collect();
             let replica = self.rng.random_range(0..REPLICAS);
             self.world.arm(replica, &batch, delivery).await;
             self.recent.extend(batch);
@@ -449,8 +454,8 @@ impl Simulation {
         }
     }
 
-    fn tell_model(&mut self, event: &TaskEvent) {
-        let Held { person, specs, .. } = &self.tasks[&event.task.id];
+    fn tell_model(&mut self, event: &TaskEvent, specs: Vec<Spec>) {
+        let person = self.tasks[&event.task.id].person;
         let task = &event.task;
         let zone: Tz = task.timezone.parse().unwrap();
         let day_at = |day: NaiveDate| {
@@ -468,17 +473,11 @@ impl Simulation {
             reminders: task
                 .reminders
                 .iter()
-                .map(|r| {
-                    (
-                        r.id,
-                        specs[&r.id].clone(),
-                        r.snoozed_until,
-                        r.dismissed_at.is_some(),
-                    )
-                })
+                .zip(specs)
+                .map(|(r, spec)| (r.id, spec, r.snoozed_until, r.dismissed_at.is_some()))
                 .collect(),
         };
-        self.model.told(task.id, &said, self.people[*person].late);
+        self.model.told(task.id, &said, self.people[person].late);
     }
 
     /// Hears what the services said, and compares what rang with what was to ring.
@@ -504,7 +503,14 @@ impl Simulation {
                     if HEARD.contains(&event.kind) {
                         self.to_generator.push_back(event.clone());
                     }
-                    self.to_scanner.push_back(event);
+                    let specs = &self.tasks[&event.task.id].specs;
+                    let specs = event
+                        .task
+                        .reminders
+                        .iter()
+                        .map(|r| specs[&r.id].clone())
+                        .collect();
+                    self.to_scanner.push_back((event, specs));
                 }
                 Event::Reminder(event) => {
                     let missed = event.reminder.reason.as_deref() == Some("missed");
