@@ -1,13 +1,12 @@
 //! The tables of what is to be mailed: everything that is asked of them and written to them. All times are the database's.
 //! Reminders are in one, which Kafka fills; mails about accounts in the other, which the API fills.
 //!
-//! A delivery is claimed by moving its `next_attempt_at` to the end of a lease and counting the attempt. That number also
-//! tells claims apart: an outcome is written only by the claim that holds the row, except that a mail was accepted, which
-//! is true whoever sent it.
+//! How a claim holds a row is told in `common/delivery`.
 
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use delivery::{Outcomes, RecordError, Recorded, Verdict, milliseconds, since};
 use schemas::{
     Actor, Event, Head, Notification, NotificationEvent, NotificationEventKind, ReminderEvent, Timestamp,
 };
@@ -58,19 +57,16 @@ pub async fn insert(tx: &mut PgConnection, fired: &[ReminderEvent]) -> Result<u6
 }
 
 /// A delivery that is ours until the lease ends.
+pub type Claim = delivery::Claim<Message>;
+/// What became of it.
+pub type Outcome = delivery::Outcome<Message>;
+
+/// What is to be mailed.
 #[derive(Debug, Clone)]
-pub struct Claim {
-    pub id: Uuid,
-    pub user_id: Uuid,
+pub struct Message {
     pub what: What,
-    /// Counts from 1.
-    pub attempt: i32,
     /// Whom to write to; `None` when there is no such user.
     pub recipient: Option<Recipient>,
-    /// How long ago it rang or was asked for, when it was claimed.
-    pub age: Duration,
-    /// Just before it was claimed, so the lease ends no earlier than counted from here.
-    pub claimed: Instant,
 }
 
 /// What is to be written.
@@ -182,10 +178,10 @@ pub struct Recipient {
 
 /// Claims what is due, at most `limit`, longest due first, mails about accounts before reminders: somebody sits there and
 /// waits. Whom a mail goes to is read along with it, so that it is fresh at every attempt.
-pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
-    let mut claims = claim_account_mails(pool, lease, limit).await?;
+pub async fn claim(pool: PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
+    let mut claims = claim_account_mails(&pool, lease, limit).await?;
     if claims.len() < limit {
-        claims.extend(claim_reminders(pool, lease, limit - claims.len()).await?);
+        claims.extend(claim_reminders(&pool, lease, limit - claims.len()).await?);
     }
     Ok(claims)
 }
@@ -292,16 +288,15 @@ fn from_row(row: &PgRow, what: What, claimed: Instant) -> Result<Claim, sqlx::Er
     Ok(Claim {
         id: row.try_get("id")?,
         user_id: row.try_get("user_id")?,
-        what,
         attempt: row.try_get("attempts")?,
-        recipient,
         age: since(row.try_get("age")?),
         claimed,
+        message: Message { what, recipient },
     })
 }
 
 /// How long until something is due: zero when something is, `None` when nothing is pending.
-pub async fn next_due(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
+pub async fn next_due(pool: PgPool) -> Result<Option<Duration>, sqlx::Error> {
     let seconds: Option<f64> = sqlx::query_scalar(
         "select extract(epoch from least(
              (select min(next_attempt_at) from delivery.deliveries where channel = $1 and state = 'pending'),
@@ -310,74 +305,16 @@ pub async fn next_due(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
     )
     .bind(CHANNEL)
     .bind(Purpose::names())
-    .fetch_one(pool)
+    .fetch_one(&pool)
     .await?;
     Ok(seconds.map(since))
 }
 
-/// What became of a claim.
-#[derive(Debug, Clone)]
-pub enum Verdict {
-    /// The server took responsibility, then.
-    Sent { message_id: String, at: Instant },
-    /// No attempt will succeed.
-    Failed(String),
-    /// There is nobody to send it to.
-    Suppressed(String),
-    /// Another attempt may succeed, after that delay.
-    Retry { after: Duration, reason: String },
-    /// It was not tried: it is due again at once, and the attempt does not count.
-    GivenBack,
-}
-
-impl Verdict {
-    /// The column `state`, and the label of the metric where there is one.
-    fn state(&self) -> &'static str {
-        match self {
-            Self::Sent { .. } => "sent",
-            Self::Failed(_) => "failed",
-            Self::Suppressed(_) => "suppressed",
-            Self::Retry { .. } | Self::GivenBack => "pending",
-        }
-    }
-
-    fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Sent { .. } | Self::GivenBack => None,
-            Self::Failed(reason) | Self::Suppressed(reason) | Self::Retry { reason, .. } => Some(reason),
-        }
-    }
-}
-
-/// A claim and what became of it.
-#[derive(Debug)]
-pub struct Outcome {
-    pub claim: Claim,
-    pub verdict: Verdict,
-}
-
-/// An outcome that is written down.
-#[derive(Debug)]
-pub struct Recorded {
-    /// Its index in what was given.
-    pub index: usize,
-    /// From the reminder's ringing to the end, for what has ended.
-    pub took: Option<Duration>,
-}
-
-/// An outcome could not be written down.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-    #[error("an event cannot be encoded")]
-    Encode(#[from] schemas::EncodeError),
-}
-
 /// Writes outcomes and their events in one transaction. Those of claims that ended meanwhile are left out, and so are
 /// missing in what is returned.
-pub async fn record(pool: &PgPool, outcomes: &[Outcome]) -> Result<Vec<Recorded>, RecordError> {
-    let is_reminder = |(_, outcome): &(usize, &Outcome)| matches!(outcome.claim.what, What::Reminder(_));
+pub async fn record(pool: PgPool, outcomes: Outcomes<Message>) -> Result<Vec<Recorded>, RecordError> {
+    let is_reminder =
+        |(_, outcome): &(usize, &Outcome)| matches!(outcome.claim.message.what, What::Reminder(_));
     let (reminders, account_mails): (Vec<_>, Vec<_>) = outcomes.iter().enumerate().partition(is_reminder);
     let mut tx = pool.begin().await?;
     let mut recorded = Vec::with_capacity(outcomes.len());
@@ -411,48 +348,20 @@ pub async fn record(pool: &PgPool, outcomes: &[Outcome]) -> Result<Vec<Recorded>
     Ok(recorded)
 }
 
-/// The parameters that both tables' outcomes are written by, from the second on.
-macro_rules! outcome_columns {
-    () => {
-        "unnest($1::int8[], $2::uuid[], $3::int4[], $4::text[], $5::int4[], $6::int8[], $7::int8[], $8::text[], $9::text[])
-              as o (n, id, attempt, state, untried, wait_ms, ago_ms, message_id, reason)"
-    };
-}
-
-/// What is set in either table.
-macro_rules! outcome_changes {
-    () => {
-        "state = o.state,
-             attempts = d.attempts - o.untried,
-             next_attempt_at = case when o.state = 'pending' then now() + o.wait_ms * interval '1 millisecond'
-                                    else d.next_attempt_at end,
-             message_id = coalesce(o.message_id, d.message_id),
-             last_error = coalesce(o.reason, d.last_error),
-             finished_at = case when o.state <> 'pending' then now() - o.ago_ms * interval '1 millisecond' end"
-    };
-}
-
-/// Which rows an outcome counts for.
-macro_rules! outcome_holds {
-    () => {
-        "d.id = o.id and d.state = 'pending' and (d.attempts = o.attempt or o.state = 'sent')"
-    };
-}
-
 async fn write_reminders(
     tx: &mut PgConnection,
     outcomes: &[(usize, &Outcome)],
 ) -> Result<Vec<(usize, PgRow)>, sqlx::Error> {
     let query = concat!(
         "update delivery.deliveries d set ",
-        outcome_changes!(),
+        delivery::outcome_changes!(),
         " from ",
-        outcome_columns!(),
+        delivery::outcome_columns!(),
         " where ",
-        outcome_holds!(),
+        delivery::outcome_holds!(),
         " returning o.n, d.attempts, d.finished_at, extract(epoch from d.finished_at - d.fired_at)::float8 as took"
     );
-    write(tx, query, outcomes).await
+    delivery::write(tx, query, outcomes).await
 }
 
 async fn write_account_mails(
@@ -462,48 +371,15 @@ async fn write_account_mails(
     // The link, and an address that may be another person's, are nobody's business once the mail is out, or will not go out.
     let query = concat!(
         "update delivery.account_mails d set ",
-        outcome_changes!(),
+        delivery::outcome_changes!(),
         ", link_token = case when o.state = 'pending' then d.link_token end,
              email = case when o.state = 'pending' then d.email end from ",
-        outcome_columns!(),
+        delivery::outcome_columns!(),
         " where ",
-        outcome_holds!(),
+        delivery::outcome_holds!(),
         " returning o.n"
     );
-    write(tx, query, outcomes).await
-}
-
-/// Runs one of the two, and tells which outcome each row is of.
-async fn write(
-    tx: &mut PgConnection,
-    query: &'static str,
-    outcomes: &[(usize, &Outcome)],
-) -> Result<Vec<(usize, PgRow)>, sqlx::Error> {
-    let column = |index: usize| i64::try_from(index).unwrap_or(i64::MAX);
-    let of = || outcomes.iter().map(|(_, outcome)| outcome);
-    let rows = sqlx::query(query)
-        .bind(
-            outcomes
-                .iter()
-                .map(|(index, _)| column(*index))
-                .collect::<Vec<_>>(),
-        )
-        .bind(of().map(|o| o.claim.id).collect::<Vec<_>>())
-        .bind(of().map(|o| o.claim.attempt).collect::<Vec<_>>())
-        .bind(of().map(|o| o.verdict.state()).collect::<Vec<_>>())
-        .bind(of().map(|o| untried(&o.verdict)).collect::<Vec<_>>())
-        .bind(of().map(|o| wait_ms(&o.verdict)).collect::<Vec<_>>())
-        .bind(of().map(|o| ago_ms(&o.verdict)).collect::<Vec<_>>())
-        .bind(of().map(|o| message_id(&o.verdict)).collect::<Vec<_>>())
-        .bind(of().map(|o| o.verdict.reason()).collect::<Vec<_>>())
-        .fetch_all(tx)
-        .await?;
-    rows.into_iter()
-        .map(|row| {
-            let number: i64 = row.try_get("n")?;
-            Ok((usize::try_from(number).unwrap_or(usize::MAX), row))
-        })
-        .collect()
+    delivery::write(tx, query, outcomes).await
 }
 
 /// What the rest of the platform learns of it: nothing while it may be tried again, and nothing of mails about accounts.
@@ -515,7 +391,7 @@ fn event(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Option<Eve
         Verdict::Retry { .. } | Verdict::GivenBack => return None,
     };
     let claim = &outcome.claim;
-    let What::Reminder(rung) = &claim.what else {
+    let What::Reminder(rung) = &claim.message.what else {
         return None;
     };
     let notification = Notification {
@@ -525,48 +401,12 @@ fn event(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Option<Eve
         channel: CHANNEL.to_owned(),
         fire_at: rung.fire_at,
         attempts,
-        message_id: message_id(&outcome.verdict).map(ToOwned::to_owned),
+        message_id: outcome.verdict.message_id().map(ToOwned::to_owned),
         sent_at: (kind == NotificationEventKind::Sent).then_some(finished_at),
         reason: outcome.verdict.reason().map(ToOwned::to_owned),
     };
     let head = Head::new(claim.user_id, Actor::System, finished_at);
     Some(NotificationEvent::new(kind, head, notification).into())
-}
-
-/// How many attempts the claim counted that were none.
-fn untried(verdict: &Verdict) -> i32 {
-    i32::from(matches!(verdict, Verdict::GivenBack | Verdict::Suppressed(_)))
-}
-
-fn wait_ms(verdict: &Verdict) -> i64 {
-    match verdict {
-        Verdict::Retry { after, .. } => milliseconds(*after),
-        _ => 0,
-    }
-}
-
-/// Recording may have had to wait for the database: the mail was accepted so long ago.
-fn ago_ms(verdict: &Verdict) -> i64 {
-    match verdict {
-        Verdict::Sent { at, .. } => milliseconds(at.elapsed()),
-        _ => 0,
-    }
-}
-
-fn message_id(verdict: &Verdict) -> Option<&str> {
-    match verdict {
-        Verdict::Sent { message_id, .. } => Some(message_id),
-        _ => None,
-    }
-}
-
-fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A span that the database measured. Below zero, which is in the future, counts as zero.
-fn since(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]

@@ -6,9 +6,7 @@ mod deliveries;
 mod handler;
 mod message;
 mod metrics;
-mod record;
 mod retention;
-mod retry;
 mod send;
 mod smtp;
 mod template;
@@ -56,7 +54,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         ArmDeliveries::new(Arc::clone(&wake)),
     );
     let postgres = health.component("postgres", Duration::from_mins(1));
-    let component = health.component("smtp", send::stale_after(&config.smtp));
+    let component = health.component("smtp", delivery::stale_after(config.smtp.send_budget()));
     let sender = Sender::new(&config, pool.clone(), wake, component)?;
 
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);

@@ -95,11 +95,11 @@ impl Writer {
         let address = address(&recipient.email).ok_or(Unwritable::Address)?;
         // Anybody can register with another person's address and any text for a name: until the address is verified, that text
         // is not mailed there.
-        let name = match &claim.what {
+        let name = match &claim.message.what {
             What::Account(_) if !recipient.verified => String::new(),
             _ => plain_line(&recipient.name, MAX_NAME_CHARS),
         };
-        let content = match &claim.what {
+        let content = match &claim.message.what {
             What::Reminder(rung) => {
                 let task: Task = serde_json::from_value(rung.task.clone())?;
                 self.templates.render(Reminder {

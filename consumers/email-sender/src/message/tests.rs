@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::config::MailConfig;
-use crate::deliveries::{AccountMail, Purpose, Rung};
+use crate::deliveries::{AccountMail, Message, Purpose, Rung};
 
 fn writer() -> Writer {
     Writer::new(&MailConfig {
@@ -43,17 +43,19 @@ fn claim(title: &str, description: Option<&str>) -> Claim {
     Claim {
         id: Uuid::from_u128(7),
         user_id: Uuid::from_u128(2),
-        what: What::Reminder(Rung {
-            reminder_id: Uuid::from_u128(3),
-            task_id: task.id,
-            fire_at: now,
-            task: serde_json::to_value(task).unwrap(),
-            late: Duration::ZERO,
-        }),
         attempt: 1,
-        recipient: None,
         age: Duration::ZERO,
         claimed: Instant::now(),
+        message: Message {
+            what: What::Reminder(Rung {
+                reminder_id: Uuid::from_u128(3),
+                task_id: task.id,
+                fire_at: now,
+                task: serde_json::to_value(task).unwrap(),
+                late: Duration::ZERO,
+            }),
+            recipient: None,
+        },
     }
 }
 
@@ -202,10 +204,8 @@ fn the_secret_of_a_link_stands_behind_the_hash_where_no_server_sees_it() {
             good_for: Duration::from_mins(60),
         };
         assert!(!format!("{link:?}").contains("T-_0k3n"));
-        let claim = Claim {
-            what: What::Account(link),
-            ..claim("x", None)
-        };
+        let mut claim = claim("x", None);
+        claim.message.what = What::Account(link);
         let mail = writer()
             .write(&claim, &recipient("<b>Ada</b>\r\nBcc: eve@example.com"))
             .unwrap();
@@ -286,7 +286,7 @@ fn addresses_that_could_leave_the_dialogue_are_refused_without_being_told() {
 #[test]
 fn a_stored_task_that_is_none_is_an_error_and_no_panic() {
     let mut claim = claim("x", None);
-    if let What::Reminder(rung) = &mut claim.what {
+    if let What::Reminder(rung) = &mut claim.message.what {
         rung.task = serde_json::json!({"title": 1});
     }
     assert!(matches!(

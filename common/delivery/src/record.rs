@@ -1,17 +1,15 @@
 //! Outcomes go to the database here, as many in one transaction as have come while the last one was committing. When
-//! Postgres is away they wait: a mail that was accepted and not written down would be sent again.
+//! Postgres is away they wait: a message that was accepted and not written down would be sent again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use service::Backoff;
-use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::deliveries::{self, CHANNEL, Outcome, RecordError, Recorded, Verdict, What};
-use crate::metrics;
+use crate::{About, Channel, Outcome, Outcomes, RecordError, Recorded, Verdict, metrics};
 
 /// The most outcomes of one transaction.
 const BATCH: usize = 100;
@@ -19,12 +17,11 @@ const BATCH: usize = 100;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// An outcome, and the place it holds among those under way.
-pub type Finished = (Outcome, OwnedSemaphorePermit);
+pub type Finished<M> = (Outcome<M>, OwnedSemaphorePermit);
 
 /// Writes outcomes until there will be no more of them, or until `hard_stop` while Postgres is away.
-#[derive(Debug)]
-pub struct Recorder {
-    pub pool: PgPool,
+pub struct Recorder<M> {
+    pub channel: Arc<Channel<M>>,
     pub lease: Duration,
     /// Set while outcomes cannot be written. Nothing may be claimed then: leases end meanwhile, and what was sent would
     /// look as if it had not been.
@@ -32,29 +29,34 @@ pub struct Recorder {
     pub hard_stop: CancellationToken,
 }
 
-impl Recorder {
+impl<M> Recorder<M> {
     /// See [`Recorder`].
-    pub async fn run(self, mut finished: mpsc::Receiver<Finished>) -> Result<(), RecordError> {
-        let mut batch: Vec<Finished> = Vec::with_capacity(BATCH);
+    pub async fn run(self, mut finished: mpsc::Receiver<Finished<M>>) -> Result<(), RecordError> {
+        let mut batch: Vec<Finished<M>> = Vec::with_capacity(BATCH);
         while finished.recv_many(&mut batch, BATCH).await > 0 {
-            let (outcomes, places): (Vec<Outcome>, Vec<OwnedSemaphorePermit>) = batch.drain(..).unzip();
+            let (outcomes, places): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+            let outcomes: Outcomes<M> = outcomes.into();
             let Some(recorded) = self.record(&outcomes).await? else {
                 return Ok(());
             };
             self.behind.store(false, Ordering::Release);
-            tell(&outcomes, &recorded);
+            for Recorded { index, took } in recorded {
+                if let Some(outcome) = outcomes.get(index) {
+                    self.tell(outcome, took);
+                }
+            }
             drop(places);
         }
         Ok(())
     }
 
     /// Tries until it is done; `None` when it had to be given up.
-    async fn record(&self, outcomes: &[Outcome]) -> Result<Option<Vec<Recorded>>, RecordError> {
+    async fn record(&self, outcomes: &Outcomes<M>) -> Result<Option<Vec<Recorded>>, RecordError> {
         let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
         // How many of the batch are counted as unrecorded; their leases end in the order of their claims.
         let mut counted = 0;
         loop {
-            let error = match deliveries::record(&self.pool, outcomes).await {
+            let error = match (self.channel.record)(Arc::clone(outcomes)).await {
                 Ok(recorded) => return Ok(Some(recorded)),
                 Err(RecordError::Database(error)) if db::classify(&error).is_retryable() => error,
                 Err(error) => return Err(error),
@@ -77,42 +79,40 @@ impl Recorder {
             if given_up {
                 tracing::error!(
                     sent = late,
-                    "stopping with outcomes that are not recorded; these mails may go out again"
+                    "stopping with outcomes that are not recorded; these messages may go out again"
                 );
                 return Ok(None);
             }
         }
     }
-}
 
-/// Metrics and logs of what is written down.
-fn tell(outcomes: &[Outcome], recorded: &[Recorded]) {
-    for Recorded { index, took } in recorded {
-        let Some(Outcome { claim, verdict }) = outcomes.get(*index) else {
-            continue;
-        };
-        let (what, task) = match &claim.what {
-            What::Reminder(rung) => ("reminder", Some(rung.task_id)),
-            What::Account(mail) => (mail.purpose.name(), None),
-        };
-        let task = task.map(tracing::field::display);
+    /// Metrics and logs of what is written down.
+    fn tell(&self, Outcome { claim, verdict }: &Outcome<M>, took: Option<Duration>) {
         let status = match verdict {
+            Verdict::GivenBack => return,
+            Verdict::Retry { .. } => "retried",
+            ended => ended.state(),
+        };
+        let About {
+            what,
+            task_id,
+            counter,
+        } = (self.channel.about)(&claim.message, status);
+        let task = task_id.map(tracing::field::display);
+        match verdict {
             Verdict::Sent { .. } => {
                 if let Some(took) = took {
                     metrics::DURATION
-                        .with_label_values(&[CHANNEL])
+                        .with_label_values(&[self.channel.name])
                         .observe(took.as_secs_f64());
                 }
                 tracing::debug!(delivery.id = %claim.id, what, task.id = task, attempt = claim.attempt, "sent");
-                "sent"
             }
             Verdict::Failed(reason) => {
                 tracing::warn!(delivery.id = %claim.id, what, task.id = task, attempt = claim.attempt, reason, "gave up");
-                "failed"
             }
             Verdict::Suppressed(reason) => {
                 tracing::info!(delivery.id = %claim.id, what, task.id = task, reason, "not sent");
-                "suppressed"
             }
             Verdict::Retry { after, reason } => {
                 tracing::info!(
@@ -123,13 +123,9 @@ fn tell(outcomes: &[Outcome], recorded: &[Recorded]) {
                     reason,
                     "an attempt failed"
                 );
-                "retried"
             }
-            Verdict::GivenBack => continue,
-        };
-        match claim.what {
-            What::Reminder(_) => metrics::NOTIFICATIONS.with_label_values(&[CHANNEL, status]).inc(),
-            What::Account(_) => metrics::ACCOUNT_MAILS.with_label_values(&[what, status]).inc(),
+            Verdict::GivenBack => {}
         }
+        counter.inc();
     }
 }

@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+
+mod channel;
+mod claim;
+pub mod metrics;
+mod record;
+pub mod retry;
+mod send;
+
+pub use channel::{About, Call, Channel, Leave, Outcomes, call};
+pub use claim::{Claim, Outcome, RecordError, Recorded, SUPPRESSED, Verdict, milliseconds, since, write};
+pub use send::{SendLoop, stale_after};
