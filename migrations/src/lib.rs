@@ -9,13 +9,14 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./sql");
 pub const ROLE_PREFIX: &str = "carillon_";
 
 /// The services that have a role, by the name of their folder.
-pub const SERVICES: [&str; 6] = [
+pub const SERVICES: [&str; 7] = [
     "api",
     "outbox-relay",
     "reminder-scanner",
     "email-sender",
     "recurrence-generator",
     "audit-sink",
+    "webhook-sender",
 ];
 
 /// The role of a service: `carillon_outbox_relay` for `outbox-relay`.

@@ -26,6 +26,13 @@ pub(crate) fn event_type(fullname: &str) -> String {
     format!("{namespace}.{what}.v1")
 }
 
+/// A type as people read it: `task.created` of `com.carillon.task.created.v1`.
+#[must_use]
+pub fn short_type(event_type: &str) -> &str {
+    let name = event_type.strip_prefix("com.carillon.").unwrap_or(event_type);
+    name.strip_suffix(".v1").unwrap_or(name)
+}
+
 /// The headers of an event that `source` (a service's name) writes.
 pub(crate) fn headers(event: &Event, event_type: &str, source: &str) -> Vec<(String, String)> {
     let head = event.head();

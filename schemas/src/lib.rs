@@ -10,7 +10,7 @@ mod task;
 mod tolerant;
 pub mod topics;
 
-pub use cloudevents::{CE_HEADERS, CONTENT_TYPE};
+pub use cloudevents::{CE_HEADERS, CONTENT_TYPE, short_type};
 pub use codec::{
     DecodeError, EncodeError, Encoded, EventSchema, FRAME_HEADER_BYTES, MAX_EVENT_BYTES, WriterSchema,
     all_schemas, decode, frame, unframe,

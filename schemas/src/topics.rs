@@ -53,8 +53,20 @@ pub const AUDIT_SINK: Group = Group {
     topics: &[TASK_EVENTS, TASK_REMINDERS, NOTIFICATION_EVENTS],
 };
 
+/// Tells people's own services what happened.
+pub const WEBHOOK_SENDER: Group = Group {
+    name: "webhook-sender",
+    topics: &[TASK_EVENTS, TASK_REMINDERS, NOTIFICATION_EVENTS],
+};
+
 /// Every consumer group.
-pub const GROUPS: [Group; 4] = [REMINDER_SCANNER, EMAIL_SENDER, RECURRENCE_GENERATOR, AUDIT_SINK];
+pub const GROUPS: [Group; 5] = [
+    REMINDER_SCANNER,
+    EMAIL_SENDER,
+    RECURRENCE_GENERATOR,
+    AUDIT_SINK,
+    WEBHOOK_SENDER,
+];
 
 /// The dead-letter topic of a group for one of its topics.
 #[must_use]

@@ -28,8 +28,8 @@ pub struct Claim<M> {
 pub enum Verdict {
     /// The other side took responsibility.
     Sent {
-        /// What the other side knows it by.
-        message_id: String,
+        /// What the other side knows it by, where that is not the delivery's id.
+        message_id: Option<String>,
         /// When it was accepted.
         at: Instant,
     },
@@ -76,7 +76,7 @@ impl Verdict {
     #[must_use]
     pub fn message_id(&self) -> Option<&str> {
         match self {
-            Self::Sent { message_id, .. } => Some(message_id),
+            Self::Sent { message_id, .. } => message_id.as_deref(),
             _ => None,
         }
     }
@@ -148,7 +148,6 @@ macro_rules! outcome_changes {
              attempts = d.attempts - o.untried,
              next_attempt_at = case when o.state = 'pending' then now() + o.wait_ms * interval '1 millisecond'
                                     else d.next_attempt_at end,
-             message_id = coalesce(o.message_id, d.message_id),
              last_error = coalesce(o.reason, d.last_error),
              finished_at = case when o.state <> 'pending' then now() - o.ago_ms * interval '1 millisecond' end"
     };

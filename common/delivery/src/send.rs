@@ -39,6 +39,8 @@ pub struct SendLoop {
     pub wake: Arc<Notify>,
     /// The most claims under way, until they are recorded.
     pub capacity: usize,
+    /// How many places must be free before more is claimed, so that claims are not taken one by one.
+    pub batch: usize,
     /// How long a claim is ours.
     pub lease: Duration,
     /// How long the process may take to stop.
@@ -178,8 +180,7 @@ impl<M: Send + Sync + 'static> Running<M> {
             Leave::Wait(pause) => return Ok(Next::SleepSoundly(pause)),
             Leave::Again => return Ok(Next::Turn),
             Leave::One => (capacity, 1),
-            // Half of the places, so that claims are not taken one by one.
-            Leave::All => (capacity.div_ceil(2), capacity),
+            Leave::All => (self.settings.batch, capacity),
         };
         let Ok(room) = u32::try_from(room) else {
             return Ok(Next::SleepSoundly(TICK));

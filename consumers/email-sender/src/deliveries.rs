@@ -98,6 +98,8 @@ pub struct AccountMail {
     pub token: Option<String>,
     /// How long it is good for, when it was claimed.
     pub good_for: Duration,
+    /// What a notice is about, in words.
+    pub detail: Option<String>,
 }
 
 impl AccountMail {
@@ -129,16 +131,19 @@ pub enum Purpose {
     EmailChanging,
     /// Saying to an address that it cannot be given to another account, for it has one.
     AddressTaken,
+    /// Saying that nothing is sent to a webhook any more.
+    WebhookDisabled,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::ChangeEmail,
         Self::EmailChanging,
         Self::AddressTaken,
+        Self::WebhookDisabled,
     ];
 
     /// The columns `kind` of those that this version knows. It leaves others to a newer one.
@@ -154,6 +159,7 @@ impl Purpose {
             Self::ChangeEmail => "change_email",
             Self::EmailChanging => "email_changing",
             Self::AddressTaken => "address_taken",
+            Self::WebhookDisabled => "webhook_disabled",
         }
     }
 
@@ -161,7 +167,7 @@ impl Purpose {
     pub fn has_link(self) -> bool {
         match self {
             Self::VerifyEmail | Self::ResetPassword | Self::ChangeEmail => true,
-            Self::EmailChanging | Self::AddressTaken => false,
+            Self::EmailChanging | Self::AddressTaken | Self::WebhookDisabled => false,
         }
     }
 }
@@ -203,7 +209,7 @@ async fn claim_account_mails(
              set next_attempt_at = now() + $2 * interval '1 millisecond', attempts = attempts + 1
              from due where m.id = due.id
              returning m.id, m.user_id, m.kind, m.link_token, m.attempts, m.created_at, m.expires_at,
-                       m.email as address
+                       m.email as address, m.detail
          )
          select c.*, case when u.id is not null then coalesce(c.address, u.email) end as email, u.name, u.timezone,
                 u.email_verified_at is not null and coalesce(c.address = u.email, true) as verified,
@@ -229,6 +235,7 @@ async fn claim_account_mails(
                 })?,
                 token: token.filter(|_| !good_for.is_zero()),
                 good_for,
+                detail: row.try_get("detail")?,
             };
             from_row(row, What::Account(mail), claimed)
         })
@@ -355,7 +362,7 @@ async fn write_reminders(
     let query = concat!(
         "update delivery.deliveries d set ",
         delivery::outcome_changes!(),
-        " from ",
+        ", message_id = coalesce(o.message_id, d.message_id) from ",
         delivery::outcome_columns!(),
         " where ",
         delivery::outcome_holds!(),
@@ -372,8 +379,10 @@ async fn write_account_mails(
     let query = concat!(
         "update delivery.account_mails d set ",
         delivery::outcome_changes!(),
-        ", link_token = case when o.state = 'pending' then d.link_token end,
-             email = case when o.state = 'pending' then d.email end from ",
+        ", message_id = coalesce(o.message_id, d.message_id),
+             link_token = case when o.state = 'pending' then d.link_token end,
+             email = case when o.state = 'pending' then d.email end,
+             detail = case when o.state = 'pending' then d.detail end from ",
         delivery::outcome_columns!(),
         " where ",
         delivery::outcome_holds!(),

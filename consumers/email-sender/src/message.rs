@@ -115,6 +115,8 @@ impl Writer {
                 public_url: &self.public_url,
                 token: mail.token.as_deref(),
                 good_for: mail.good_for,
+                // Somebody's text too.
+                detail: mail.detail.as_deref().filter(|_| recipient.verified),
             })?,
         };
         let message_id = self.message_id(claim.id);

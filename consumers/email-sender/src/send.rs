@@ -52,10 +52,12 @@ impl Sender {
         wake: Arc<Notify>,
         component: Component,
     ) -> anyhow::Result<Self> {
+        let capacity = config.smtp.max_connections * CLAIMS_PER_CONNECTION;
         Ok(Self {
             send_loop: SendLoop {
                 wake,
-                capacity: config.smtp.max_connections * CLAIMS_PER_CONNECTION,
+                capacity,
+                batch: capacity.div_ceil(2),
                 lease: config.delivery.lease,
                 shutdown_budget: config.service.shutdown_budget,
                 component: component.clone(),
@@ -226,7 +228,7 @@ impl Shared {
     fn judge(&self, claim: &Claim, mail: Mail, result: Result<(), SendError>) -> Verdict {
         match result {
             Ok(()) => Verdict::Sent {
-                message_id: mail.message_id,
+                message_id: Some(mail.message_id),
                 at: Instant::now(),
             },
             Err(SendError::Permanent(reason)) => Verdict::Failed(reason),

@@ -25,7 +25,7 @@ macro_rules! compiled_in {
     };
 }
 
-const COMPILED_IN: [(&str, &str); 18] = compiled_in![
+const COMPILED_IN: [(&str, &str); 21] = compiled_in![
     "subject.txt",
     "reminder.txt",
     "reminder.html",
@@ -44,6 +44,9 @@ const COMPILED_IN: [(&str, &str); 18] = compiled_in![
     "address_taken_subject.txt",
     "address_taken.txt",
     "address_taken.html",
+    "webhook_disabled_subject.txt",
+    "webhook_disabled.txt",
+    "webhook_disabled.html",
 ];
 
 /// What the templates about accounts are about.
@@ -59,6 +62,8 @@ pub struct Account<'a> {
     pub token: Option<&'a str>,
     /// How long the link is good for.
     pub good_for: Duration,
+    /// What a notice is about.
+    pub detail: Option<&'a str>,
 }
 
 /// What the templates are about.
@@ -128,6 +133,7 @@ impl Templates {
                     public_url: "http://localhost",
                     token: purpose.has_link().then_some("token"),
                     good_for: Duration::from_hours(1),
+                    detail: Some("detail"),
                 };
                 templates
                     .render_account(account)
@@ -164,6 +170,7 @@ impl Templates {
             name => Some(account.name).filter(|name| !name.is_empty()),
             link => account.token.map(|token| format!("{}/{page}#{token}", account.public_url)),
             good_for => span_in_words(account.good_for),
+            detail => account.detail,
         };
         let names = ["_subject.txt", ".txt", ".html"].map(|ending| format!("{name}{ending}"));
         self.content([&names[0], &names[1], &names[2]], &variables)

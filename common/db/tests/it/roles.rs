@@ -9,7 +9,7 @@ struct Rights {
     may_not: &'static [&'static str],
 }
 
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 28] = [
     "api.idempotency_keys",
     "accounts.users",
     "accounts.sessions",
@@ -32,10 +32,16 @@ const TABLES: [&str; 22] = [
     "delivery.deliveries",
     "delivery.account_mails",
     "audit.events",
+    "webhooks.inbox",
+    "webhooks.endpoints",
+    "webhooks.secrets",
+    "webhooks.deliveries",
+    "webhooks.attempts",
+    "webhooks.queues",
 ];
 
 /// Beside these every service is refused everything on every table.
-const RIGHTS: [Rights; 6] = [
+const RIGHTS: [Rights; 7] = [
     Rights {
         service: "api",
         may: &[
@@ -83,6 +89,22 @@ const RIGHTS: [Rights; 6] = [
             "insert into api.idempotency_keys default values",
             "delete from api.idempotency_keys",
             "select event_id, occurred_at, event_type, user_id, task_id, actor, payload from audit.events",
+            "select * from webhooks.endpoints for update",
+            "insert into webhooks.endpoints default values",
+            "update webhooks.endpoints set version = 2",
+            "delete from webhooks.endpoints",
+            "select * from webhooks.secrets",
+            "insert into webhooks.secrets default values",
+            "update webhooks.secrets set expires_at = now()",
+            "delete from webhooks.secrets",
+            "select * from webhooks.deliveries",
+            "insert into webhooks.deliveries default values",
+            "update webhooks.deliveries set state = 'pending', attempts_before = 1, next_attempt_at = now(), finished_at = null, \
+             last_error = null",
+            "select * from webhooks.attempts",
+            "select * from webhooks.queues",
+            "insert into webhooks.queues default values",
+            "update webhooks.queues set due_at = now()",
         ],
         may_not: &[
             "select raw from audit.events",
@@ -98,6 +120,8 @@ const RIGHTS: [Rights; 6] = [
             "select * from reminders.reminders for update",
             "set role carillon_audit_sink",
             "truncate tasks.tasks",
+            "update webhooks.deliveries set body = ''",
+            "update webhooks.deliveries set user_id = user_id",
         ],
     },
     Rights {
@@ -205,6 +229,41 @@ const RIGHTS: [Rights; 6] = [
             "select nextval('outbox.events_seq')",
         ],
     },
+    Rights {
+        service: "webhook-sender",
+        may: &[
+            "select id, deleted_at from accounts.users",
+            "select * from webhooks.inbox",
+            "insert into webhooks.inbox default values",
+            "delete from webhooks.inbox",
+            "select * from webhooks.endpoints",
+            "update webhooks.endpoints set enabled = false, disabled_reason = 'gone', disabled_at = now(), version = 2, \
+             updated_at = now()",
+            "select * from webhooks.secrets",
+            "delete from webhooks.secrets",
+            "select * from webhooks.deliveries for update",
+            "insert into webhooks.deliveries default values",
+            "update webhooks.deliveries set state = 'sent'",
+            "delete from webhooks.deliveries",
+            "select * from webhooks.attempts",
+            "insert into webhooks.attempts default values",
+            "delete from webhooks.attempts",
+            "select * from webhooks.queues for update skip locked",
+            "insert into webhooks.queues default values",
+            "update webhooks.queues set due_at = now()",
+            "delete from webhooks.queues",
+            "insert into delivery.account_mails (id, user_id, kind, expires_at, detail) values (null, null, null, null, null)",
+        ],
+        may_not: &[
+            "select email from accounts.users",
+            "update webhooks.endpoints set url = ''",
+            "update webhooks.endpoints set user_id = user_id",
+            "insert into delivery.account_mails (link_token) values ('x')",
+            "insert into delivery.account_mails (email) values ('eve@example.org')",
+            "select detail from delivery.account_mails",
+            "select nextval('outbox.events_seq')",
+        ],
+    },
 ];
 
 /// Everything that can be done to a table, as a statement that needs the right on the whole of it.
@@ -224,8 +283,12 @@ fn every_statement() -> Vec<String> {
                 "outbox.events" => "topic",
                 "outbox.schemas" => "topic",
                 "outbox.cursors" => "done_seq",
-                "reminders.tasks" | "tasks.templates" => "version",
+                "reminders.tasks" | "tasks.templates" | "webhooks.endpoints" => "version",
                 "reminders.reminders" | "delivery.deliveries" | "delivery.account_mails" => "state",
+                "webhooks.secrets" => "expires_at",
+                "webhooks.deliveries" => "claimed",
+                "webhooks.attempts" => "number",
+                "webhooks.queues" => "due_at",
                 "audit.events" => "topic",
                 _ => "processed_at",
             };

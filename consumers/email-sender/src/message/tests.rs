@@ -202,6 +202,7 @@ fn the_secret_of_a_link_stands_behind_the_hash_where_no_server_sees_it() {
             purpose,
             token: Some("T-_0k3n".to_owned()),
             good_for: Duration::from_mins(60),
+            detail: None,
         };
         assert!(!format!("{link:?}").contains("T-_0k3n"));
         let mut claim = claim("x", None);

@@ -264,3 +264,50 @@ async fn mails_of_a_change_of_address_go_to_the_addresses_that_they_are_about_an
     }
     assert!(notifications(&database).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_was_disabled_is_told_of_by_its_name_only_where_the_address_is_known_to_be_its_owners()
+{
+    let (database, catcher) = (Database::create().await, Catcher::start().await);
+    let ada = database.user("ada@example.com").await;
+    sqlx::query("update accounts.users set email_verified_at = now()")
+        .execute(database.admin())
+        .await
+        .unwrap();
+    let eve = database.user("victim@example.com").await;
+    let mut ids = Vec::new();
+    for user in [ada, eve] {
+        let id = Uuid::now_v7();
+        sqlx::query(
+            "insert into delivery.account_mails (id, user_id, kind, expires_at, detail)
+             values ($1, $2, 'webhook_disabled', now() + interval '1 day', 'Buy <now> (hooks.example.org)')",
+        )
+        .bind(id)
+        .bind(user)
+        .execute(&database.pool("webhook-sender"))
+        .await
+        .unwrap();
+        ids.push(id);
+    }
+    let service = Running::start(config(&database, &no_topics(), catcher.port, &[]));
+    for id in ids {
+        until(&database, id, "sent").await;
+    }
+    service.stop().await;
+    for mail in catcher.mails().await {
+        assert_eq!(mail.subject, "A webhook of yours was disabled");
+        let named = mail.to == "ada@example.com";
+        assert_eq!(
+            mail.text.contains("Buy <now> (hooks.example.org)"),
+            named,
+            "{}",
+            mail.text
+        );
+        assert_eq!(mail.html.contains("Buy &lt;now&gt;"), named, "{}", mail.html);
+    }
+    let kept: i64 = sqlx::query_scalar("select count(detail) from delivery.account_mails")
+        .fetch_one(database.admin())
+        .await
+        .unwrap();
+    assert_eq!(kept, 0);
+}

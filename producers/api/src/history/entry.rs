@@ -1,7 +1,7 @@
 //! One event as the history shows it.
 
 use chrono::{DateTime, Utc};
-use schemas::{FieldChange, Notification, Reminder, Task};
+use schemas::{FieldChange, Notification, Reminder, Task, short_type};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use sqlx::postgres::PgRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::query::{Position, short_type};
+use super::query::Position;
 use crate::tasks::view::{self, TaskView};
 
 /// An event: who changed what from which to which.

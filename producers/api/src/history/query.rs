@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use axum::http::Uri;
 use chrono::{DateTime, Utc};
-use schemas::Timestamp;
+use schemas::{Timestamp, short_type};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::IntoParams;
@@ -16,10 +16,6 @@ use crate::input::{Place, read};
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::query::Parameters;
-
-/// What every event's type starts and ends with, and the API leaves out: `task.created`.
-const TYPE_PREFIX: &str = "com.carillon.";
-const TYPE_SUFFIX: &str = ".v1";
 
 /// The types of events, as the API spells them and as they are stored.
 static TYPES: LazyLock<Vec<(&'static str, &'static str)>> = LazyLock::new(|| {
@@ -36,12 +32,6 @@ const ACTORS: [(&str, &str); 4] = [
     ("recurrence", "recurrence"),
     ("system", "system"),
 ];
-
-/// An event's type as the API spells it.
-pub fn short_type(event_type: &str) -> &str {
-    let name = event_type.strip_prefix(TYPE_PREFIX).unwrap_or(event_type);
-    name.strip_suffix(TYPE_SUFFIX).unwrap_or(name)
-}
 
 /// A place in the history: what comes after it is older.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

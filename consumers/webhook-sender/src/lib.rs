@@ -1,0 +1,83 @@
+#![doc = include_str!("../README.md")]
+
+mod client;
+mod config;
+mod connect;
+mod deliveries;
+mod handler;
+mod metrics;
+mod payload;
+mod retention;
+mod schedule;
+mod send;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use db::inbox;
+use kafka::{Consumer, Events, Registry};
+use schemas::topics::WEBHOOK_SENDER;
+use service::{Health, Supervisor, http};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, SendConfig};
+
+use handler::ArmDeliveries;
+use send::Sender;
+
+/// Runs the service until `shutdown`.
+///
+/// # Errors
+/// When it cannot start (certificates, ports), or when a part of it fails in a way that waiting does not mend.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    metrics::touch();
+    let pool = config.database.pool()?;
+    let registry = Arc::new(Registry::new(&config.registry)?);
+    let listener = http::bind(config.service.http_bind).await?;
+    let health = Health::new();
+
+    // The handler wakes the sender when it has written deliveries.
+    let wake = Arc::new(Notify::new());
+    let consumer = Consumer::new(
+        &config.kafka,
+        WEBHOOK_SENDER.name,
+        WEBHOOK_SENDER.topics,
+        config.batch,
+        health.component("consumer", Duration::from_mins(2)),
+    )?;
+    let events = Events::new(
+        WEBHOOK_SENDER.name,
+        pool.clone(),
+        registry,
+        inbox::WEBHOOK_SENDER,
+        ArmDeliveries::new(Arc::clone(&wake)),
+    );
+    let postgres = health.component("postgres", Duration::from_mins(1));
+    let component = health.component("sender", delivery::stale_after(config.send.timeout));
+    let sender = Sender::new(&config, pool.clone(), wake, component)?;
+
+    let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
+    supervisor.spawn(
+        "http",
+        http::serve(listener, http::admin_router(health), shutdown.clone()),
+    );
+    let stop = shutdown.clone();
+    supervisor.spawn("consumer", async move { Ok(consumer.run(events, stop).await?) });
+    supervisor.spawn("sender", sender.run(shutdown.clone()));
+    let probe = db::probe(pool.clone(), postgres, shutdown.clone());
+    supervisor.spawn("postgres-probe", async move {
+        probe.await;
+        Ok(())
+    });
+    let retention = retention::sweep_hourly(pool.clone(), config.send.retention_days, shutdown.clone());
+    supervisor.spawn("retention", async move {
+        retention.await;
+        Ok(())
+    });
+    supervisor.spawn("inbox", async move {
+        inbox::WEBHOOK_SENDER.sweep_hourly(pool, shutdown).await;
+        Ok(())
+    });
+    supervisor.run().await
+}
