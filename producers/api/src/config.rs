@@ -1,6 +1,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use ::webhooks::Policy;
 use axum::http::{HeaderValue, Uri};
 use db::DatabaseConfig;
 use secrecy::ExposeSecret;
@@ -28,6 +29,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Sessions, deletion, other issuers.
     pub accounts: AccountsConfig,
+    /// `WEBHOOK_ALLOW…`: where webhooks may go; as the webhook sender has them.
+    pub webhooks: Policy,
 }
 
 /// What holds for requests whatever they ask for.
@@ -156,6 +159,7 @@ impl Config {
             );
         }
         let accounts = accounts(env);
+        let webhooks = Policy::from_env(env);
         Some(Self {
             service: service?,
             database: database?,
@@ -163,6 +167,7 @@ impl Config {
             password_hash_concurrency: password_hash_concurrency?,
             http: http?,
             accounts: accounts?,
+            webhooks: webhooks?,
         })
     }
 }

@@ -25,10 +25,12 @@ mod tasks;
 mod templates;
 mod token;
 mod trace;
+mod webhooks;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use ::webhooks::Policy;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header;
@@ -64,6 +66,8 @@ struct App {
     limits: Arc<Limits>,
     cursors: Arc<Cursors>,
     accounts: Arc<Accounts>,
+    /// Where webhooks may go.
+    webhook_policy: Arc<Policy>,
     /// How many proxies stand before us, whose word on the client's address is taken.
     trusted_proxies: usize,
 }
@@ -107,6 +111,7 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
         passwords: Passwords::new(config.password_hash_concurrency),
         limits: Arc::new(Limits::new(&config.http)),
         accounts: Arc::new(Accounts::new(&config.accounts)?),
+        webhook_policy: Arc::new(config.webhooks),
         trusted_proxies: config.http.trusted_proxies,
     };
     let (accounts, token_ttl) = (Arc::clone(&app.accounts), app.tokens.ttl());

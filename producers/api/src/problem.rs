@@ -51,6 +51,10 @@ pub enum Kind {
     TagExists,
     /// The account has as many tokens as it may.
     TooManyTokens,
+    /// The person has as many webhooks as one may.
+    TooManyWebhooks,
+    /// Nothing is sent to the webhook.
+    WebhookDisabled,
     /// The recurring task has ended: nothing comes of it any more.
     RecurringTaskEnded,
     /// The task is completed: none of its reminders rings.
@@ -84,7 +88,7 @@ pub enum Kind {
 impl Kind {
     /// Every kind, in the order of the README.
     #[cfg(test)]
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::MalformedJson,
         Self::InvalidQuery,
         Self::InvalidHeader,
@@ -102,6 +106,8 @@ impl Kind {
         Self::IdempotencyKeyInUse,
         Self::TagExists,
         Self::TooManyTokens,
+        Self::TooManyWebhooks,
+        Self::WebhookDisabled,
         Self::RecurringTaskEnded,
         Self::TaskNotOpen,
         Self::StaleVersion,
@@ -189,6 +195,16 @@ impl Kind {
                 StatusCode::CONFLICT,
                 "too-many-tokens",
                 "The account has as many tokens as it may",
+            ),
+            Self::TooManyWebhooks => (
+                StatusCode::CONFLICT,
+                "too-many-webhooks",
+                "The person has as many webhooks as one may",
+            ),
+            Self::WebhookDisabled => (
+                StatusCode::CONFLICT,
+                "webhook-disabled",
+                "Nothing is sent to the webhook",
             ),
             Self::RecurringTaskEnded => (
                 StatusCode::CONFLICT,

@@ -42,7 +42,7 @@ async fn an_event_is_one_signed_request_to_each_endpoint_that_wants_it_however_o
     let created = task_event(TaskEventKind::Created, ada, "Grüße \"hier\"\n");
     let completed = task_event(TaskEventKind::Completed, ada, "t");
     topics.publish(&[created.clone(), completed.clone()]).await;
-    topics.publish(&[created.clone()]).await;
+    topics.publish(std::slice::from_ref(&created)).await;
     let service = Running::start(config(&database, &topics, &[]));
     eventually("all is committed", async || {
         (topics.lag("webhook-sender", "task-events").await == 0).then_some(())

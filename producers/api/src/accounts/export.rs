@@ -21,7 +21,7 @@ const PAGE: i64 = 500;
 
 /// What comes after the tasks: the name of a list, and the query of one page of it. Parameters are the owner, the id that
 /// the page before ended with, and how many; columns the id and the row as JSON.
-const LISTS: [(&str, &str); 5] = [
+const LISTS: [(&str, &str); 6] = [
     (
         "series",
         "select id, to_jsonb(s) - 'user_id' as row from tasks.series s
@@ -35,6 +35,11 @@ const LISTS: [(&str, &str); 5] = [
     (
         "reminders",
         "select id, to_jsonb(r) - 'user_id' as row from reminders.reminders r
+         where user_id = $1 and id > $2 order by id limit $3",
+    ),
+    (
+        "webhooks",
+        "select id, to_jsonb(w) - 'user_id' as row from webhooks.endpoints w
          where user_id = $1 and id > $2 order by id limit $3",
     ),
     (

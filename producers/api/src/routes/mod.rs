@@ -14,6 +14,7 @@ mod tags;
 mod tasks;
 mod templates;
 mod tokens;
+mod webhooks;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -34,4 +35,5 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(recurring_tasks::router())
         .merge(reminders::router())
         .merge(templates::router())
+        .merge(webhooks::router())
 }

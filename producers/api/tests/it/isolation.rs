@@ -95,6 +95,8 @@ async fn one_of_everything(ada: &Person) -> Vec<String> {
         .await,
     );
     made(ada.post("/api/templates", &json!({"title": SECRET})).await);
+    let webhook = json!({"url": format!("https://example.org/{SECRET}"), "description": SECRET});
+    let webhook = made(ada.post("/api/webhooks", &webhook).await);
     made(
         ada.post(
             "/api/me/tokens",
@@ -117,6 +119,17 @@ async fn one_of_everything(ada: &Person) -> Vec<String> {
     .await
     .unwrap();
     names.push(session.to_string());
+    // Under one name with its webhook, for paths that name both.
+    sqlx::query(
+        "insert into webhooks.deliveries (id, user_id, endpoint_id, event_id, event_type, occurred_at, body)
+         values ($1, $2, $1, $1, 'task.created', now(), $3)",
+    )
+    .bind(webhook["id"].as_str().unwrap().parse::<Uuid>().unwrap())
+    .bind(ada.id)
+    .bind(SECRET)
+    .execute(ada.server.database.admin())
+    .await
+    .unwrap();
     // One that the scanner has seen, and one that it has not.
     names.push(known(ada, &reminding, 0, "armed", 10).await);
     names.extend(reminding["reminders"][1]["id"].as_str().map(str::to_owned));
@@ -169,6 +182,7 @@ async fn no_operation_of_the_description_reaches_what_is_another_persons() {
         "/api/tasks?deleted=true",
         "/api/recurring-tasks",
         "/api/templates",
+        "/api/webhooks",
         "/api/reminders",
         "/api/tags",
         "/api/me/sessions",

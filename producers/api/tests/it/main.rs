@@ -36,4 +36,5 @@ mod templates;
 mod throttle;
 mod volume;
 mod walkthrough;
+mod webhooks;
 mod wire;

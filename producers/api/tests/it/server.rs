@@ -89,6 +89,7 @@ impl Server {
             password_hash_concurrency: 2,
             accounts: AccountsConfig::default(),
             http: unlimited(),
+            webhooks: ::webhooks::Policy::default(),
         };
         change(&mut config);
         let listener = TcpListener::bind(config.service.http_bind).await.unwrap();
