@@ -48,9 +48,6 @@ pub enum Verdict {
     GivenBack,
 }
 
-/// The state of what had nobody to go to.
-pub const SUPPRESSED: &str = "suppressed";
-
 impl Verdict {
     /// The column `state`, and the label of the metric where there is one.
     #[must_use]
@@ -58,7 +55,7 @@ impl Verdict {
         match self {
             Self::Sent { .. } => "sent",
             Self::Failed(_) => "failed",
-            Self::Suppressed(_) => SUPPRESSED,
+            Self::Suppressed(_) => "suppressed",
             Self::Retry { .. } | Self::GivenBack => "pending",
         }
     }

@@ -8,5 +8,5 @@ pub mod retry;
 mod send;
 
 pub use channel::{About, Call, Channel, Leave, Outcomes, call};
-pub use claim::{Claim, Outcome, RecordError, Recorded, SUPPRESSED, Verdict, milliseconds, since, write};
+pub use claim::{Claim, Outcome, RecordError, Recorded, Verdict, milliseconds, since, write};
 pub use send::{SendLoop, stale_after};

@@ -13,8 +13,9 @@ pub fn delivery_id(endpoint_id: Uuid, event_id: Uuid) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("{endpoint_id}/{event_id}").as_bytes())
 }
 
-/// Has the sender look at endpoints as soon as each may be sent to. To be called behind the deliveries that are to be
-/// seen, in their transaction.
+/// Has the sender look at endpoints as soon as each may be sent to: to be called in the transaction of the deliveries that it
+/// is to see, and before any of these is locked. Their places in line are locked until it commits, so the sender sees all
+/// of it or nothing; and it locks them first, too.
 ///
 /// # Errors
 /// When the database does not answer or refuses.

@@ -42,6 +42,8 @@ pub enum Part {
     Reminders,
     /// Instances of series, made ahead.
     Series,
+    /// Webhooks to people's endpoints.
+    Webhooks,
     /// What a service takes that has nothing to do, and how soon it is ready.
     Idle,
 }
@@ -57,6 +59,7 @@ impl Part {
             Self::Next => "next",
             Self::Reminders => "reminders",
             Self::Series => "series",
+            Self::Webhooks => "webhooks",
             Self::Idle => "idle",
         }
     }

@@ -12,11 +12,12 @@ use crate::table::{Row, Target, Unit};
 use crate::{machine, say};
 
 /// Every service, and whether it is a consumer.
-const SERVICES: [(&str, bool); 6] = [
+const SERVICES: [(&str, bool); 7] = [
     ("reminder-scanner", true),
     ("email-sender", true),
     ("recurrence-generator", true),
     ("audit-sink", true),
+    ("webhook-sender", true),
     ("outbox-relay", false),
     ("api", false),
 ];

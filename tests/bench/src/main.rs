@@ -21,6 +21,7 @@ mod series;
 mod stats;
 mod table;
 mod tokens;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -78,6 +79,7 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
             Part::Next => next::run(args.quick),
             Part::Reminders => reminders::run(args.quick).await,
             Part::Series => series::run(args.quick).await,
+            Part::Webhooks => webhooks::run(args.quick).await,
             Part::Idle => idle::run(args.quick).await,
         }
         .with_context(|| format!("{} could not be measured", part.name()))?;

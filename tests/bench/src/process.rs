@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use support::{Database, Topics, stack};
 
 use crate::machine::field;
+use crate::webhooks;
 
 /// How long a service may take to get ready, to stop, or to make no progress.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,6 +76,12 @@ impl Service {
                     .env("SMTP_PORT", stack("SMTP_PORT"))
                     .env("SMTP_TLS", stack("SMTP_TLS"))
                     .env("SMTP_FROM_EMAIL", "carillon@example.org");
+            }
+            "webhook-sender" => {
+                command
+                    .env("WEBHOOK_ALLOW_HTTP", "true")
+                    .env("WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8")
+                    .env("WEBHOOK_MAX_IN_FLIGHT", webhooks::IN_FLIGHT.to_string());
             }
             _ => {}
         }

@@ -1,11 +1,15 @@
 //! From events to requests.
 
 use std::collections::HashSet;
+use std::path::Path;
+use std::process::Stdio;
 
 use schemas::{TaskEventKind, short_type};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::types::chrono::Utc;
 use support::{Database, Topics, eventually};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 use uuid::Uuid;
 use webhooks::{Secret, Signature, delivery_id};
 
@@ -13,7 +17,7 @@ use crate::fixture::{
     Running, SECRET, attempts, config, count, endpoint, no_topics, nothing_happens, number, one, task_event,
     until,
 };
-use crate::receiver::Receiver;
+use crate::receiver::{Received, Receiver};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_one_signed_request_to_each_endpoint_that_wants_it_however_often_it_comes() {
@@ -149,6 +153,7 @@ async fn secrets_in_rotation_sign_side_by_side_until_the_old_one_has_had_its_tim
     service.stop().await;
     let request = &receiver.received()[0];
     let old = Secret::from_bytes(SECRET.to_vec()).unwrap();
+    let verifying = [old.reveal(), new.reveal()];
     let timestamp = request.header("webhook-timestamp").parse().unwrap();
     let expected = Signature::of(
         &[new, old],
@@ -157,6 +162,7 @@ async fn secrets_in_rotation_sign_side_by_side_until_the_old_one_has_had_its_tim
         &request.body,
     );
     assert_eq!(request.header("webhook-signature"), expected.as_str());
+    official_library_verifies(request, &verifying, &[expired.reveal()]).await;
     // The log shows what was sent.
     let log = attempts(&database, id).await;
     assert_eq!(log[0].request_headers["webhook-signature"], expected.as_str());
@@ -206,4 +212,36 @@ async fn what_has_nobody_to_go_to_any_more_is_suppressed() {
     service.stop().await;
     assert!(receiver.received().is_empty());
     assert_eq!(count(&database, disabled, "pending").await, 0);
+}
+
+/// Has the official Python library of Standard Webhooks verify a request.
+async fn official_library_verifies(request: &Received, secrets: &[String], others: &[String]) {
+    let interop = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/interop");
+    let venv = Command::new(interop.join("../../scripts/venv"))
+        .arg(interop.join("webhooks_requirements.txt"))
+        .output()
+        .await
+        .unwrap();
+    assert!(venv.status.success(), "{}", String::from_utf8_lossy(&venv.stderr));
+    let venv = String::from_utf8(venv.stdout).unwrap();
+    let headers: serde_json::Map<String, Value> = ["webhook-id", "webhook-timestamp", "webhook-signature"]
+        .into_iter()
+        .map(|name| (name.to_owned(), request.header(name).into()))
+        .collect();
+    let asked = json!({"headers": headers, "body": request.body, "secrets": secrets, "others": others});
+    let mut python = Command::new(Path::new(venv.trim()).join("bin/python"))
+        .arg("-I")
+        .arg(interop.join("webhook_abroad.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = python.stdin.take().unwrap();
+    input.write_all(asked.to_string().as_bytes()).await.unwrap();
+    drop(input);
+    let done = python.wait_with_output().await.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let read: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(read, serde_json::from_str::<Value>(&request.body).unwrap());
 }

@@ -480,6 +480,7 @@ pub async fn replay(
     id: Uuid,
     delivery_id: Uuid,
 ) -> Result<Option<Delivery>, sqlx::Error> {
+    wake(&mut *tx, &[(user_id, id)]).await?;
     let row = sqlx::query(concat!(
         "update webhooks.deliveries
          set state = 'pending', finished_at = null,
@@ -491,13 +492,9 @@ pub async fn replay(
     .bind(user_id)
     .bind(id)
     .bind(delivery_id)
-    .fetch_optional(&mut *tx)
+    .fetch_optional(tx)
     .await?;
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    wake(tx, &[(user_id, id)]).await?;
-    delivery(&row).map(Some)
+    row.as_ref().map(delivery).transpose()
 }
 
 /// Has the deliveries of a time sent again that have ended, oldest first, as many as one request may. Returns how many, and
@@ -511,6 +508,7 @@ pub async fn replay_all(
     id: Uuid,
     asked: &Replay,
 ) -> Result<(usize, Option<Timestamp>), sqlx::Error> {
+    wake(&mut *tx, &[(user_id, id)]).await?;
     // The instant at which one too many was made is left for the next request, whole.
     let stop: Option<Timestamp> = sqlx::query_scalar(
         "select created_at from webhooks.deliveries
@@ -538,9 +536,8 @@ pub async fn replay_all(
     .bind(asked.from)
     .bind(stop.unwrap_or(asked.to))
     .bind(states(asked))
-    .execute(&mut *tx)
+    .execute(tx)
     .await?;
-    wake(tx, &[(user_id, id)]).await?;
     Ok((usize::try_from(done.rows_affected()).unwrap_or(usize::MAX), stop))
 }
 
