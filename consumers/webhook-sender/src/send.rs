@@ -18,8 +18,8 @@ use crate::client::{Answer, Client};
 use crate::deliveries::{self, Attempt, CHANNEL, Claim, GONE, Hook, Target};
 use crate::{Config, SendConfig, metrics, schedule};
 
-/// Places that are free before more is claimed, of all: few, for slow endpoints hold theirs for long.
-const BATCH_OF_CAPACITY: usize = 8;
+/// More is claimed once one place in so many is free; by default as many as one person may hold.
+const BATCH_OF_CAPACITY: usize = 4;
 
 /// What requests call us.
 const AGENT: &str = concat!("Carillon-Webhooks/", env!("CARGO_PKG_VERSION"));
