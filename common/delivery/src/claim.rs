@@ -128,7 +128,7 @@ pub enum RecordError {
     Encode(#[from] schemas::EncodeError),
 }
 
-/// The parameters that outcomes are written by, as a table `o`: for the text of a query that [`write`] runs.
+/// The parameters that outcomes are written by, as a table `o`: for the text of a query that [`write()`] runs.
 #[macro_export]
 macro_rules! outcome_columns {
     () => {
