@@ -1,83 +1,108 @@
-//! `carillon`: what operators and scripts do around the services.
+#![doc = include_str!("../README.md")]
 
+mod arguments;
+mod dlq;
 mod migrate;
 mod occurrences;
-mod schema_gate;
+mod output;
+mod schemas_command;
 mod topics;
 mod why;
 
-use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use service::config::ConfigProblems;
 
-/// Carillon's operator command. It takes the same environment variables as the services.
+use crate::output::{Format, Usage, Verdict};
+
+/// The exit codes, below the help of the command.
+const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 something is wrong, found or met on the way; 2 the command line or the \
+    configuration is not accepted.";
+
+/// Carillon's operator command. It takes the same environment variables as the services. docs/OPERATIONS.md says what to run
+/// when.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// How the answer is printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    format: Format,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Applies the database migrations that are missing. Safe to run by many at once. DATABASE_URL is the owner's;
-    /// `<SERVICE>_DATABASE_PASSWORD` (or `…_FILE`), where set, becomes the password of that service's role.
+    /// `<SERVICE>_DATABASE_PASSWORD` (or `…_FILE`), where set, becomes the password of that service's role, and
+    /// OPERATOR_DATABASE_PASSWORD that of carillon_operator.
     Migrate,
+    /// Topics, as they are declared in schemas/src/topics.rs.
+    #[command(subcommand)]
+    Topics(topics::Topics),
+    /// Event schemas.
+    #[command(subcommand)]
+    Schemas(schemas_command::Schemas),
+    /// Dead letters: records that a consumer could not handle.
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
+    /// Tells what happened to a reminder, or to all of a task, and what will. DATABASE_URL is the owner's.
+    Why(why::Why),
     /// Prints when something recurs: of rules, dates and exceptions as iCalendar has them. Exit code 2, with the reason,
     /// for a rule that is no good.
     Occurrences(occurrences::Occurrences),
-    /// Tells what happened to a reminder, or to all of a task, and what will. DATABASE_URL is the owner's.
-    Why(why::Why),
-    /// Topics, as they are declared in schemas/src/topics.rs.
-    #[command(subcommand)]
-    Topics(Topics),
-    /// Event schemas.
-    #[command(subcommand)]
-    Schemas(Schemas),
-}
-
-#[derive(Debug, Subcommand)]
-enum Topics {
-    /// Creates the topics that do not exist.
-    Ensure {
-        /// Copies of each partition.
-        #[arg(long, env = "KAFKA_REPLICATION_FACTOR", default_value_t = 1)]
-        replication_factor: i32,
+    /// Prints what makes a shell complete this command: source <(carillon completions bash).
+    Completions {
+        /// The shell.
+        shell: Shell,
     },
-    /// Compares what the cluster has with what is declared. Exit code 1 when they differ.
-    Describe,
-}
-
-#[derive(Debug, Subcommand)]
-enum Schemas {
-    /// Refuses schemas that today's readers could not use for what a released version wrote. Exit code 1 when one is.
-    Check {
-        /// The folder of .avsc files.
-        #[arg(long, default_value = "schemas/avro")]
-        avro: PathBuf,
-        /// The folder with one folder per release.
-        #[arg(long, default_value = "schemas/released")]
-        released: PathBuf,
-    },
-    /// Registers every schema, for installations whose relay may not (SCHEMA_REGISTRY_AUTO_REGISTER=false).
-    Register,
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
-        Command::Migrate => migrate::run().await,
-        Command::Occurrences(arguments) => occurrences::run(&arguments),
-        Command::Why(arguments) => why::run(&arguments).await,
-        Command::Topics(Topics::Ensure { replication_factor }) => topics::ensure(replication_factor).await,
-        Command::Topics(Topics::Describe) => topics::describe().await,
-        Command::Schemas(Schemas::Check { avro, released }) => schema_gate::check(&avro, &released),
-        Command::Schemas(Schemas::Register) => schema_gate::register().await,
+async fn main() -> ExitCode {
+    let Arguments { command, format } = Arguments::parse();
+    match run(command, format).await {
+        Ok(Verdict::Fine) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::FAILURE,
+        Err(error) => {
+            output::note(format_args!(
+                "carillon: {}",
+                output::printable_lines(&format!("{error:#}"))
+            ));
+            let usage = error.is::<Usage>() || error.is::<ConfigProblems>();
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
     }
 }
 
-/// What a command prints for people.
-#[expect(clippy::print_stdout, reason = "standard output is a command's answer")]
-fn say(line: impl std::fmt::Display) {
-    println!("{line}");
+async fn run(command: Command, format: Format) -> anyhow::Result<Verdict> {
+    match command {
+        Command::Migrate => migrate::run(format).await,
+        Command::Topics(command) => topics::run(command, format).await,
+        Command::Schemas(command) => schemas_command::run(command, format).await,
+        Command::Dlq(command) => dlq::run(command, format).await,
+        Command::Why(arguments) => why::run(&arguments, format).await,
+        Command::Occurrences(arguments) => occurrences::run(&arguments, format),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "carillon",
+                &mut std::io::stdout(),
+            );
+            Ok(Verdict::Fine)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
 }

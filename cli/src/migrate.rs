@@ -6,18 +6,20 @@ use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgPoolOptions;
 
-use crate::say;
+use serde_json::json;
+
+use crate::output::{self, Format, Verdict, say};
 
 struct Config {
     url: SecretString,
     passwords: Vec<(&'static str, SecretString)>,
 }
 
-pub(crate) async fn run() -> anyhow::Result<()> {
+pub(crate) async fn run(format: Format) -> anyhow::Result<Verdict> {
     let config = service::config::load(|env| {
         let url = env.secret("DATABASE_URL");
         let mut passwords = Some(Vec::new());
-        for service in migrations::SERVICES {
+        for service in migrations::roles() {
             let name = format!("{}_DATABASE_PASSWORD", service.replace('-', "_").to_uppercase());
             match env.optional_secret(&name) {
                 Some(Some(password)) => passwords
@@ -48,9 +50,12 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let (applied,): (i64,) = sqlx::query_as("select count(*) from _sqlx_migrations")
         .fetch_one(&pool)
         .await?;
-    say(format_args!(
-        "{applied} migrations are applied, {} role passwords set",
-        config.passwords.len()
-    ));
-    Ok(())
+    let set = config.passwords.len();
+    match format {
+        Format::Json => output::json(&json!({"migrations_applied": applied, "role_passwords_set": set}))?,
+        Format::Table => say(format_args!(
+            "{applied} migrations are applied, {set} role passwords set"
+        )),
+    }
+    Ok(Verdict::Fine)
 }

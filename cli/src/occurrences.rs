@@ -3,8 +3,10 @@
 use std::io::{BufWriter, ErrorKind, Write};
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use recurrence::{Error, Moment, Recurrence, Rule, Start, Tz};
+
+use crate::output::{Format, Verdict};
 
 /// How many occurrences of a recurrence without an end are printed when nothing says how many.
 const OF_ENDLESS: usize = 100;
@@ -35,16 +37,6 @@ pub(crate) struct Occurrences {
     /// At most so many. Without it, all; but 100 of a recurrence that has no end.
     #[arg(long)]
     limit: Option<usize>,
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// One on each line.
-    Text,
-    /// An array of strings.
-    Json,
 }
 
 fn zone(name: &str) -> Result<Tz, String> {
@@ -52,7 +44,7 @@ fn zone(name: &str) -> Result<Tz, String> {
         .map_err(|_| "it is not a time zone of the IANA database, such as Europe/Berlin".to_owned())
 }
 
-pub(crate) fn run(arguments: &Occurrences) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &Occurrences, format: Format) -> anyhow::Result<Verdict> {
     let found = match find(arguments) {
         Ok(found) => found,
         // As for any other argument that is no good: the reason, and exit code 2.
@@ -60,11 +52,12 @@ pub(crate) fn run(arguments: &Occurrences) -> anyhow::Result<()> {
             clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{reason}\n")).exit()
         }
     };
-    match print(&found, arguments.format) {
+    match print(&found, format) {
         // `| head` has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        printed => printed.context("cannot print"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        printed => printed.context("cannot print")?,
     }
+    Ok(Verdict::Fine)
 }
 
 fn find(arguments: &Occurrences) -> Result<Vec<Moment>, Error> {
@@ -84,7 +77,7 @@ fn find(arguments: &Occurrences) -> Result<Vec<Moment>, Error> {
 fn print(found: &[Moment], format: Format) -> std::io::Result<()> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     match format {
-        Format::Text => {
+        Format::Table => {
             for at in found {
                 writeln!(out, "{at}")?;
             }

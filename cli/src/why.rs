@@ -10,7 +10,7 @@ use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
-use crate::say;
+use crate::output::{self, Format, Verdict, say};
 
 /// Tells what happened to a reminder, or to all of a task, and what will.
 #[derive(Debug, Args)]
@@ -19,9 +19,6 @@ pub(crate) struct Why {
     of: Of,
     /// The id of the reminder or the task.
     id: Uuid,
-    /// Sentences, or an array with an object for each reminder.
-    #[arg(long, default_value = "text")]
-    format: Format,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -30,13 +27,7 @@ enum Of {
     Task,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
-pub(crate) async fn run(arguments: &Why) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: &Why, format: Format) -> anyhow::Result<Verdict> {
     let url = service::config::load(|env| env.secret("DATABASE_URL"))?;
     let pool = PgPoolOptions::new()
         .max_connections(1)
@@ -59,17 +50,17 @@ pub(crate) async fn run(arguments: &Why) -> anyhow::Result<()> {
     let Some(fates) = fates else {
         bail!("nobody has a {} with the id {}", name(arguments.of), arguments.id);
     };
-    match arguments.format {
-        Format::Json => say(serde_json::to_string_pretty(
+    match format {
+        Format::Json => output::json(
             &fates
                 .iter()
                 .map(|fate| json!({"reminder_id": fate.reminder_id, "task_id": fate.task.id, "why": ::why::tell(fate)}))
                 .collect::<Vec<_>>(),
-        )?),
-        Format::Text if fates.is_empty() => say("The task has no reminders, and never had one that was armed."),
-        Format::Text => fates.iter().for_each(print),
+        )?,
+        Format::Table if fates.is_empty() => say("The task has no reminders, and never had one that was armed."),
+        Format::Table => fates.iter().for_each(print),
     }
-    Ok(())
+    Ok(Verdict::Fine)
 }
 
 fn name(of: Of) -> &'static str {

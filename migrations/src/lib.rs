@@ -19,6 +19,14 @@ pub const SERVICES: [&str; 7] = [
     "webhook-sender",
 ];
 
+/// Whom the role for operators is named after: it can do what the `carillon` command does beside `migrate` and `why`.
+pub const OPERATOR: &str = "operator";
+
+/// All that have a role: the services, and the operator.
+pub fn roles() -> impl Iterator<Item = &'static str> {
+    SERVICES.into_iter().chain([OPERATOR])
+}
+
 /// The role of a service: `carillon_outbox_relay` for `outbox-relay`.
 #[must_use]
 pub fn role(service: &str) -> String {

@@ -357,14 +357,34 @@ pub fn decode(topic: &str, schema: &WriterSchema, body: &[u8]) -> Result<Event, 
     Ok(event)
 }
 
-/// Decodes with the writer's schema straight into the struct: fields that are new to us are skipped, fields that the
-/// writer did not have yet take their serde default, symbols match by name.
-fn read<T: DeserializeOwned>(schema: &WriterSchema, body: &[u8]) -> Result<T, DecodeError> {
+/// A forged length must not make us allocate: apache-avro's own bound is 512 MiB.
+fn bound_allocations() {
     static BOUND: Once = Once::new();
-    // A forged length must not make us allocate: apache-avro's own bound is 512 MiB.
     BOUND.call_once(|| {
         apache_avro::util::max_allocation_bytes(MAX_EVENT_BYTES);
     });
+}
+
+/// Any Avro body as its schema describes it, for people to look at: nothing is checked of what it says, it need not be an event
+/// of this version, and bytes may be left over.
+///
+/// # Errors
+/// When the body is not what the schema says.
+pub fn to_json(schema: &WriterSchema, body: &[u8]) -> Result<serde_json::Value, DecodeError> {
+    bound_allocations();
+    let body_error = |e| DecodeError::Body(Box::new(e));
+    let reader = GenericDatumReader::builder(&schema.schema)
+        .build()
+        .map_err(body_error)?;
+    let mut rest = body;
+    let value = reader.read_value(&mut rest).map_err(body_error)?;
+    serde_json::Value::try_from(value).map_err(body_error)
+}
+
+/// Decodes with the writer's schema straight into the struct: fields that are new to us are skipped, fields that the
+/// writer did not have yet take their serde default, symbols match by name.
+fn read<T: DeserializeOwned>(schema: &WriterSchema, body: &[u8]) -> Result<T, DecodeError> {
+    bound_allocations();
     let reader = GenericDatumReader::builder(&schema.schema)
         .human_readable(true)
         .build()

@@ -13,7 +13,7 @@ pub mod topics;
 pub use cloudevents::{CE_HEADERS, CONTENT_TYPE, short_type};
 pub use codec::{
     DecodeError, EncodeError, Encoded, EventSchema, FRAME_HEADER_BYTES, MAX_EVENT_BYTES, WriterSchema,
-    all_schemas, decode, frame, unframe,
+    all_schemas, decode, frame, to_json, unframe,
 };
 pub use event::{Actor, Event, Head, InvariantError, Timestamp, now};
 pub use notification::{Notification, NotificationEvent, NotificationEventKind};

@@ -8,7 +8,6 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use schemas::topics::Topic;
 
 use crate::KafkaConfig;
-use crate::config::MAX_RECORD_BYTES;
 
 /// What became of a topic that was to exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,24 +33,19 @@ pub async fn ensure_topics(
         .iter()
         .map(|t| t.retention.as_millis().to_string())
         .collect();
-    let max_bytes = MAX_RECORD_BYTES.to_string();
+    let max_bytes: Vec<String> = topics.iter().map(|t| t.max_record_bytes.to_string()).collect();
     let new: Vec<NewTopic<'_>> = topics
         .iter()
-        .zip(names.iter().zip(&retentions))
-        .map(|(topic, (name, retention_ms))| {
-            let new = NewTopic::new(
+        .zip(names.iter().zip(retentions.iter().zip(&max_bytes)))
+        .map(|(topic, (name, (retention_ms, max_bytes)))| {
+            NewTopic::new(
                 name,
                 topic.partitions,
                 TopicReplication::Fixed(replication_factor),
             )
             .set("cleanup.policy", "delete")
-            .set("retention.ms", retention_ms);
-            // A dead letter is its source and headers: what fitted there must fit here.
-            if topic.name.ends_with(".dlq") {
-                new.set("max.message.bytes", &max_bytes)
-            } else {
-                new
-            }
+            .set("retention.ms", retention_ms)
+            .set("max.message.bytes", max_bytes)
         })
         .collect();
     let options = AdminOptions::new()
@@ -100,14 +94,21 @@ pub async fn describe_topics(
         };
         let resource = ResourceSpecifier::Topic(&name);
         let described = admin.describe_configs([&resource], &AdminOptions::new()).await?;
-        let retention_ms = described
-            .into_iter()
-            .filter_map(Result::ok)
-            .find_map(|c| c.get("retention.ms").and_then(|e| e.value.clone()))
-            .and_then(|ms| ms.parse().ok());
+        let settings: Vec<_> = described.into_iter().filter_map(Result::ok).collect();
+        let number = |setting: &str| -> Option<i64> {
+            let entry = settings.iter().find_map(|c| c.get(setting))?;
+            entry.value.as_ref()?.parse().ok()
+        };
         let state = TopicState {
             partitions: found.partitions().len(),
-            retention_ms,
+            replicas: found
+                .partitions()
+                .iter()
+                .map(|p| p.replicas().len())
+                .min()
+                .unwrap_or(0),
+            retention_ms: number("retention.ms"),
+            max_record_bytes: number("max.message.bytes"),
         };
         states.push((name, Some(state)));
     }
@@ -119,6 +120,10 @@ pub async fn describe_topics(
 pub struct TopicState {
     /// How many partitions it has.
     pub partitions: usize,
+    /// How many copies the partition with the fewest has.
+    pub replicas: usize,
     /// How long it keeps records, in milliseconds.
     pub retention_ms: Option<i64>,
+    /// The largest record that it takes.
+    pub max_record_bytes: Option<i64>,
 }

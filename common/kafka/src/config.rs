@@ -193,7 +193,7 @@ impl KafkaConfig {
 pub const MAX_POLL_INTERVAL: Duration = Duration::from_mins(5);
 
 /// The largest record that is written: a dead letter holds its source whole.
-pub const MAX_RECORD_BYTES: usize = 10 << 20;
+pub const MAX_RECORD_BYTES: usize = schemas::topics::MAX_DEAD_LETTER_BYTES;
 
 /// When a batch is handed to the processor: whichever comes first.
 #[derive(Debug, Clone, Copy)]

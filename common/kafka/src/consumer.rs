@@ -100,7 +100,8 @@ impl std::fmt::Debug for Consumer {
 }
 
 impl Consumer {
-    /// Joins `group` and subscribes to `topics` (names without prefix). Connects in the background.
+    /// Joins `group` and subscribes to `topics` (names without prefix), and to the group's retry topics if it is declared.
+    /// Connects in the background.
     ///
     /// # Errors
     /// When librdkafka refuses the configuration.
@@ -113,9 +114,13 @@ impl Consumer {
     ) -> Result<Self, KafkaError> {
         let context = Context::new(group, &config.topic_prefix, component.clone());
         let client: StreamConsumer<Context> = config.consumer(group).create_with_context(context)?;
+        // And what is given to this group again.
+        let retries = schemas::topics::retries_of(group);
         let topics: Vec<String> = topics
             .iter()
-            .map(|topic| config.prefixed(topic.as_ref()))
+            .map(AsRef::as_ref)
+            .chain(retries.iter().map(String::as_str))
+            .map(|topic| config.prefixed(topic))
             .collect();
         client.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(Self {

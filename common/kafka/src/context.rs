@@ -67,8 +67,13 @@ impl Context {
         }
     }
 
-    fn place(&self, record: &Record) -> Place {
-        (format!("{}{}", self.prefix, record.topic), record.partition)
+    fn place(&self, record: &Record) -> (Place, i64) {
+        // Of a replayed record this is the place in the retry topic: that is the partition which we read and commit.
+        let (topic, partition, offset) = match &record.replayed_at {
+            Some(found) => (&found.topic, found.partition, found.offset),
+            None => (&record.topic, record.partition, record.offset),
+        };
+        ((format!("{}{topic}", self.prefix), partition), offset)
     }
 
     fn assigned(&self) -> MutexGuard<'_, HashMap<Place, Assigned>> {
@@ -83,7 +88,7 @@ impl Context {
 
     /// Whether a record is ours to handle: its partition is, and was without a break since it was received.
     pub(crate) fn owns(&self, record: &Record) -> bool {
-        let place = self.place(record);
+        let (place, _) = self.place(record);
         self.assigned()
             .get(&place)
             .is_some_and(|a| record.generation >= a.since)
@@ -91,15 +96,15 @@ impl Context {
 
     /// Notes that everything up to and including `record` is handled.
     pub(crate) fn handled(&self, record: &Record) {
-        let place = self.place(record);
+        let (place, offset) = self.place(record);
         if let Some(assigned) = self.assigned().get_mut(&place)
             // What an earlier assignment brought says nothing of this one: another member may be further by now.
             && record.generation >= assigned.since
-            && assigned.next.is_none_or(|next| next <= record.offset)
+            && assigned.next.is_none_or(|next| next <= offset)
         {
             // What is committed is the next offset to read: committing the last one read would bring it again at every
             // restart (rust-rdkafka#470).
-            assigned.next = Some(record.offset + 1);
+            assigned.next = Some(offset + 1);
             assigned.handled_until = record.timestamp;
             assigned.committed = false;
         }
@@ -316,6 +321,7 @@ mod tests {
             key: None,
             value: None,
             headers: Vec::new(),
+            replayed_at: None,
             generation: context.generation(),
         }
     }

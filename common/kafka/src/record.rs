@@ -1,8 +1,47 @@
 //! A record as the loop hands it on: owned, so that nothing ties a batch to the consumer (rust-rdkafka#643).
+//!
+//! What `carillon dlq replay` gave to a group again comes from the group's retry topic and looks here as it did the first
+//! time: topic, partition, offset and headers are those of its source. So nobody who handles records has to know of it.
 
 use chrono::{DateTime, Utc};
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers};
+use schemas::topics;
+
+/// The header that a record in a retry topic carries last, behind those of its source: where the source lay, as
+/// `task-events/3/1234`.
+pub(crate) const REPLAY_HEADER: &str = "carillon-replay-of";
+
+/// Where a record lies, or lay.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The topic's name, without prefix.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset in the partition.
+    pub offset: i64,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.topic, self.partition, self.offset)
+    }
+}
+
+impl Place {
+    /// Reads what [`std::fmt::Display`] writes.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.rsplitn(3, '/');
+        let offset = parts.next()?.parse().ok()?;
+        let partition = parts.next()?.parse().ok()?;
+        Some(Self {
+            topic: parts.next()?.to_owned(),
+            partition,
+            offset,
+        })
+    }
+}
 
 /// One record.
 #[derive(Debug, Clone)]
@@ -21,12 +60,28 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
     /// The headers in their order; a name may come twice.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Where it was found in a retry topic, if that is where it comes from.
+    pub(crate) replayed_at: Option<Box<Place>>,
     /// Which assignment of the partition it was received under.
     pub(crate) generation: u64,
 }
 
 impl Record {
+    /// As a consumer is to see it.
     pub(crate) fn of(message: &BorrowedMessage<'_>, prefix: &str, generation: u64) -> Self {
+        let record = Self {
+            generation,
+            ..Self::found(message, prefix)
+        };
+        if record.topic.ends_with(topics::RETRY_SUFFIX) {
+            record.into_its_source()
+        } else {
+            record
+        }
+    }
+
+    /// As it was found.
+    pub(crate) fn found(message: &BorrowedMessage<'_>, prefix: &str) -> Self {
         let topic = message.topic();
         Self {
             topic: topic.strip_prefix(prefix).unwrap_or(topic).to_owned(),
@@ -47,7 +102,43 @@ impl Record {
                         .collect()
                 })
                 .unwrap_or_default(),
-            generation,
+            replayed_at: None,
+            generation: 0,
+        }
+    }
+
+    /// A record of a retry topic as its source was. One that somebody put there by hand, without our header, counts as one of
+    /// the topic behind.
+    fn into_its_source(mut self) -> Self {
+        let found = self.place();
+        let source = self
+            .headers
+            .pop_if(|(name, _)| name == REPLAY_HEADER)
+            .and_then(|(_, value)| Place::parse(std::str::from_utf8(&value?).ok()?));
+        match source {
+            Some(source) => {
+                (self.topic, self.partition, self.offset) = (source.topic, source.partition, source.offset);
+            }
+            None => self.topic = topics::source_of(&found.topic).to_owned(),
+        }
+        self.replayed_at = Some(Box::new(found));
+        self
+    }
+
+    /// Where it was found: in a retry topic, or where it says.
+    pub(crate) fn place(&self) -> Place {
+        match &self.replayed_at {
+            Some(place) => Place::clone(place),
+            None => self.source(),
+        }
+    }
+
+    /// Where it lay the first time.
+    pub(crate) fn source(&self) -> Place {
+        Place {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.offset,
         }
     }
 

@@ -279,6 +279,19 @@ fn the_table_of_topics_in_the_readme_is_what_is_declared() {
     let mut readme = readme_topics();
     let [name, key, partitions, retention, _] = readme.pop().unwrap();
     assert_eq!(
+        [name.as_str(), &key, &partitions],
+        ["<topic>.<group>.retry", "as source", "as source"]
+    );
+    for topic in topics::retry_topics() {
+        let source = topics::event_topics()
+            .into_iter()
+            .find(|source| source.name == topics::source_of(&topic.name))
+            .unwrap();
+        assert_eq!(topic.partitions, source.partitions, "{}", topic.name);
+        assert_eq!(days(topic.retention), retention);
+    }
+    let [name, key, partitions, retention, _] = readme.pop().unwrap();
+    assert_eq!(
         (name.as_str(), key.as_str()),
         ("<topic>.<group>.dlq", "as source")
     );
@@ -292,7 +305,7 @@ fn the_table_of_topics_in_the_readme_is_what_is_declared() {
 }
 
 #[test]
-fn every_group_reads_declared_topics_and_has_a_dead_letter_topic_for_each() {
+fn every_group_reads_declared_topics_and_has_a_dead_letter_topic_and_a_retry_topic_for_each() {
     let events: BTreeSet<_> = topics::event_topics().into_iter().map(|t| t.name).collect();
     let all: Vec<_> = topics::all().into_iter().map(|t| t.name).collect();
     let unique: BTreeSet<_> = all.iter().cloned().collect();
@@ -300,8 +313,15 @@ fn every_group_reads_declared_topics_and_has_a_dead_letter_topic_for_each() {
     for group in topics::GROUPS {
         for topic in group.topics {
             assert!(events.contains(*topic), "{} reads {topic}", group.name);
-            assert!(unique.contains(&topics::dead_letter(topic, group.name)));
+            let (letters, retry) = (
+                topics::dead_letter(topic, group.name),
+                topics::retry(topic, group.name),
+            );
+            assert_eq!(topics::source_of(&letters), *topic);
+            assert_eq!(topics::source_of(&retry), *topic);
+            assert!(unique.contains(&letters) && unique.contains(&retry));
         }
+        assert_eq!(topics::retries_of(group.name).len(), group.topics.len());
     }
     for schema in all_schemas() {
         assert!(events.contains(schema.topic), "{}", schema.name);
@@ -309,13 +329,14 @@ fn every_group_reads_declared_topics_and_has_a_dead_letter_topic_for_each() {
 }
 
 #[test]
-fn the_audit_sink_reads_all_topics_but_its_own_dead_letters() {
+fn the_audit_sink_reads_all_topics_but_its_own_dead_letters_and_what_is_given_to_others_again() {
     let audited: BTreeSet<_> = topics::audited().into_iter().collect();
     let left_out: Vec<_> = topics::all()
         .into_iter()
         .map(|t| t.name)
-        .filter(|name| !audited.contains(name))
+        .filter(|name| !audited.contains(name) && !name.ends_with(topics::RETRY_SUFFIX))
         .collect();
+    assert!(audited.iter().all(|name| !name.ends_with(topics::RETRY_SUFFIX)));
     let expected =
         ["task-events", "task-reminders", "notification-events"].map(|t| format!("{t}.audit-sink.dlq"));
     assert_eq!(left_out, expected);

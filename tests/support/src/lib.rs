@@ -9,6 +9,8 @@
 
 mod clock;
 mod database;
+pub mod poison;
+mod registry;
 pub mod samples;
 mod topics;
 
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use clock::Clock;
 pub use database::Database;
+pub use registry::LearningRegistry;
 pub use topics::{ReadRecord, Topics};
 
 /// How long [`eventually`] waits: far longer than anything should take, so that a slow machine fails no test.

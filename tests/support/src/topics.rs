@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use kafka::{KafkaConfig, RegistryConfig};
 use rdkafka::Message;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Headers;
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -58,6 +60,21 @@ impl Topics {
             .await
             .expect("Kafka answers");
         topics
+    }
+
+    /// Lets a topic take larger records than it is declared to, as one of another's making may.
+    ///
+    /// # Panics
+    /// When Kafka does not answer.
+    pub async fn widen(&self, topic: &str, max_record_bytes: usize) {
+        let admin: AdminClient<DefaultClientContext> = self.config.client("test").create().unwrap();
+        let (name, bytes) = (self.config.prefixed(topic), max_record_bytes.to_string());
+        let change = AlterConfig::new(ResourceSpecifier::Topic(&name)).set("max.message.bytes", &bytes);
+        let changed = admin
+            .alter_configs([&change], &AdminOptions::new())
+            .await
+            .unwrap();
+        assert!(changed.iter().all(Result::is_ok), "{changed:?}");
     }
 
     /// The topics under `prefix`, which exist or not.

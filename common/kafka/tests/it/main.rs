@@ -8,6 +8,7 @@ mod delivery;
 mod faults;
 mod lanes;
 mod rebalance;
+mod replay;
 
 use std::collections::HashMap;
 use std::sync::Arc;

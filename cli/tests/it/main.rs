@@ -1,0 +1,3 @@
+//! The command as a shell sees it.
+
+mod occurrences;
