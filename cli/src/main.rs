@@ -1,10 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 mod arguments;
+mod database;
+mod deliveries;
 mod dlq;
+mod lag;
 mod migrate;
 mod occurrences;
+mod outbox;
 mod output;
+mod replay;
 mod schemas_command;
 mod topics;
 mod why;
@@ -48,6 +53,14 @@ enum Command {
     /// Dead letters: records that a consumer could not handle.
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    Lag(lag::Lag),
+    /// Events on their way to Kafka. DATABASE_URL is the operator's.
+    #[command(subcommand)]
+    Outbox(outbox::Outbox),
+    /// What is sent to people. DATABASE_URL is the operator's.
+    #[command(subcommand)]
+    Deliveries(deliveries::Deliveries),
+    Replay(replay::Replay),
     /// Tells what happened to a reminder, or to all of a task, and what will. DATABASE_URL is the owner's.
     Why(why::Why),
     /// Prints when something recurs: of rules, dates and exceptions as iCalendar has them. Exit code 2, with the reason,
@@ -83,6 +96,10 @@ async fn run(command: Command, format: Format) -> anyhow::Result<Verdict> {
         Command::Topics(command) => topics::run(command, format).await,
         Command::Schemas(command) => schemas_command::run(command, format).await,
         Command::Dlq(command) => dlq::run(command, format).await,
+        Command::Lag(arguments) => lag::run(&arguments, format).await,
+        Command::Outbox(command) => outbox::run(command, format).await,
+        Command::Deliveries(command) => deliveries::run(command, format).await,
+        Command::Replay(arguments) => replay::run(&arguments, format).await,
         Command::Why(arguments) => why::run(&arguments, format).await,
         Command::Occurrences(arguments) => occurrences::run(&arguments, format),
         Command::Completions { shell } => {

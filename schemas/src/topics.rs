@@ -178,3 +178,15 @@ pub fn audited() -> Vec<String> {
         .filter(|name| !name.ends_with(&own))
         .collect()
 }
+
+/// All that a group reads, its retry topics among them.
+#[must_use]
+pub fn read_by(group: &Group) -> Vec<String> {
+    let mut topics = if *group == AUDIT_SINK {
+        audited()
+    } else {
+        group.topics.iter().map(|topic| (*topic).to_owned()).collect()
+    };
+    topics.extend(retries_of(group.name));
+    topics
+}

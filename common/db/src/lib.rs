@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod deliveries;
 mod error;
 pub mod inbox;
 pub mod outbox;

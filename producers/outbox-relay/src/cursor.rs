@@ -12,14 +12,12 @@
 //! numbers above `done_seq` are found by `seq`; those few with lower numbers, written before `done` and committed after,
 //! are found by `xid`, once at the beginning of a window. `done_seq` may be any number: it only says which index serves.
 
+use db::outbox::RELAY_LOCK_CLASS;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 /// How many shards there are. `outbox.events.shard` computes the same number: it takes a migration to change it.
 pub(crate) const SHARDS: i16 = 2;
-
-/// The first key of the shards' advisory locks, the second is the shard.
-const LOCK_CLASS: i32 = 0x0b07;
 
 /// A row of the outbox.
 #[derive(Debug)]
@@ -54,7 +52,7 @@ pub(crate) struct Peek {
 /// Becomes the one relay of the shard, as long as the connection lives. False when another one is.
 pub(crate) async fn try_lock(connection: &mut PgConnection, shard: i16) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select pg_try_advisory_lock($1, $2)")
-        .bind(LOCK_CLASS)
+        .bind(RELAY_LOCK_CLASS)
         .bind(i32::from(shard))
         .fetch_one(connection)
         .await

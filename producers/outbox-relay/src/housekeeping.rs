@@ -1,5 +1,6 @@
 //! What the relay does beside publishing: how much is waiting, and emptying the parts of the ring that are published.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use service::Component;
@@ -49,25 +50,20 @@ pub(crate) async fn run(
     }
 }
 
-/// Sets the gauges of what waits. Counts at most 100,000 rows a shard: beyond that the exact number helps nobody.
+/// Sets the gauges of what waits.
 async fn measure(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let shards: Vec<(i16, i64, Option<f64>)> = sqlx::query_as(
-        "select c.shard, w.waiting, extract(epoch from clock_timestamp() - w.oldest)::float8
-         from outbox.cursors c,
-              lateral (select count(*) as waiting, min(created_at) as oldest
-                       from (select created_at from outbox.events e
-                             where e.shard = c.shard and e.seq > greatest(c.done_seq, c.published_seq)
-                               and not pg_visible_in_snapshot(e.xid, c.done)
-                             order by seq limit 100000) waiting) w",
-    )
-    .fetch_all(pool)
-    .await?;
-    for (shard, waiting, oldest) in shards {
+    let mut shards: BTreeMap<i16, (i64, f64)> = BTreeMap::new();
+    for waiting in db::outbox::waiting(pool).await? {
+        let (rows, oldest_seconds) = shards.entry(waiting.shard).or_default();
+        *rows += waiting.rows;
+        *oldest_seconds = oldest_seconds.max(waiting.oldest_seconds);
+    }
+    for (shard, (rows, oldest_seconds)) in shards {
         let shard = shard.to_string();
-        metrics::BACKLOG_ROWS.with_label_values(&[&shard]).set(waiting);
+        metrics::BACKLOG_ROWS.with_label_values(&[&shard]).set(rows);
         metrics::OLDEST_SECONDS
             .with_label_values(&[&shard])
-            .set(oldest.unwrap_or(0.0).max(0.0));
+            .set(oldest_seconds);
     }
     Ok(())
 }

@@ -50,13 +50,10 @@ impl Database {
         Self { name, admin }
     }
 
-    /// The URL to connect by as the role of a service, named like its folder.
+    /// The URL to connect by as the role of a service, named like its folder, or of the operator.
     #[must_use]
     pub fn url(&self, service: &str) -> String {
-        let password = stack(&format!(
-            "{}_DATABASE_PASSWORD",
-            service.replace('-', "_").to_uppercase()
-        ));
+        let password = password(service);
         let (host, port) = (stack("POSTGRES_HOST"), stack("POSTGRES_PORT"));
         format!(
             "postgres://{}:{password}@{host}:{port}/{}",
@@ -113,6 +110,15 @@ impl Database {
         .unwrap();
         id
     }
+}
+
+/// The password of a role. The operator is no service of the stack and has none there; here it has the API's.
+fn password(role: &str) -> String {
+    let service = if role == migrations::OPERATOR { "api" } else { role };
+    stack(&format!(
+        "{}_DATABASE_PASSWORD",
+        service.replace('-', "_").to_uppercase()
+    ))
 }
 
 fn pool(url: &str) -> PgPool {
@@ -188,12 +194,8 @@ async fn template() -> String {
             .unwrap();
         let admin = pool(&admin_url(&draft));
         migrations::migrate(&admin).await.expect("the migrations apply");
-        for service in migrations::SERVICES {
-            let password = stack(&format!(
-                "{}_DATABASE_PASSWORD",
-                service.replace('-', "_").to_uppercase()
-            ));
-            migrations::set_password(&mut admin.acquire().await.unwrap(), service, &password)
+        for role in migrations::roles() {
+            migrations::set_password(&mut admin.acquire().await.unwrap(), role, &password(role))
                 .await
                 .unwrap();
         }

@@ -3,6 +3,7 @@
 
 mod errors;
 mod events;
+mod operator;
 mod roles;
 mod tasks;
 

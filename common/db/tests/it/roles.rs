@@ -41,7 +41,7 @@ const TABLES: [&str; 28] = [
 ];
 
 /// Beside these every service is refused everything on every table.
-const RIGHTS: [Rights; 7] = [
+const RIGHTS: [Rights; 8] = [
     Rights {
         service: "api",
         may: &[
@@ -264,6 +264,28 @@ const RIGHTS: [Rights; 7] = [
             "select nextval('outbox.events_seq')",
         ],
     },
+    Rights {
+        service: migrations::OPERATOR,
+        may: &[
+            "select version, success, checksum from public._sqlx_migrations",
+            "select * from outbox.cursors",
+            "select shard, seq, xid, topic, fingerprint, created_at from outbox.events",
+            "select * from outbox.schemas",
+            "insert into outbox.schemas default values",
+            "select id, user_id, channel, state, attempts, last_error, created_at from delivery.deliveries",
+            "update delivery.deliveries set state = 'pending', attempts = 0, next_attempt_at = now(), last_error = null, \
+             finished_at = null",
+        ],
+        may_not: &[
+            "select body from outbox.events",
+            "select headers from outbox.events",
+            "select user_id from outbox.events",
+            "select task from delivery.deliveries",
+            "update delivery.deliveries set task = '{}'",
+            "update delivery.deliveries set user_id = user_id, channel = channel",
+            "delete from public._sqlx_migrations",
+        ],
+    },
 ];
 
 /// Everything that can be done to a table, as a statement that needs the right on the whole of it.
@@ -366,6 +388,8 @@ async fn each_service_may_do_what_it_must_and_nothing_else() {
                 ("email-sender", "select * from accounts.users"),
                 ("reminder-scanner", "select * from accounts.users"),
                 ("api", "select * from audit.events"),
+                (migrations::OPERATOR, "select * from outbox.events"),
+                (migrations::OPERATOR, "select * from delivery.deliveries"),
             ]
             .contains(&(service, statement.as_str()));
             if partly || !granted.contains(&right(&statement)) {

@@ -270,10 +270,10 @@ async fn eight_kinds_of_poison_pass_and_what_can_be_mended_has_its_effect_once_w
     let late = event(user_id, 100, "Written by a newer version");
     let poison = poison::eight(&registry, &late, &elsewhere(user_id));
     let good = events(&[user_id], 1..=9);
-    for n in 0..good.len() {
+    for (n, event) in good.iter().enumerate() {
         world
             .topics
-            .produce(TASK_EVENTS, key.as_bytes(), Some(&registry.frame(&good[n])))
+            .produce(TASK_EVENTS, key.as_bytes(), Some(&registry.frame(event)))
             .await;
         if let Some((_, value)) = poison.get(n) {
             world
