@@ -20,14 +20,18 @@ const SHOWN_BYTES: usize = 512;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dlq {
-    /// What is open: how many in each dead-letter topic, and why; of one topic, each.
+    /// What is open.
+    ///
+    /// How many in each dead-letter topic, and why; of one topic, each.
     List {
         /// The dead-letter topic, such as task-events.reminder-scanner.dlq. Without it, all of them.
         topic: Option<String>,
         #[command(flatten)]
         selection: Selection,
     },
-    /// One dead letter: why it is one, where it came from, its headers, and its value, decoded if it can be.
+    /// One dead letter.
+    ///
+    /// Why it is one, where it came from, its headers, and its value, decoded if it can be.
     Show {
         /// The dead-letter topic.
         topic: String,
@@ -38,8 +42,9 @@ pub(crate) enum Dlq {
         #[arg(long)]
         raw: Option<PathBuf>,
     },
-    /// Gives dead letters to the group that refused them, and to no other, once what was wrong is mended. What it has handled
-    /// already has no second effect.
+    /// Gives dead letters to the group that refused them again.
+    ///
+    /// To no other group, and once what was wrong is mended. What it has handled already has no second effect.
     Replay {
         /// The dead-letter topic.
         topic: String,
@@ -51,7 +56,9 @@ pub(crate) enum Dlq {
         #[command(flatten)]
         by: By,
     },
-    /// Notes that dead letters are not to be handled. Their bytes stay in the topic until its retention ends.
+    /// Notes that dead letters are not to be handled.
+    ///
+    /// Their bytes stay in the topic until its retention ends.
     Drop {
         /// The dead-letter topic.
         topic: String,

@@ -12,7 +12,9 @@ use serde::Serialize;
 
 use crate::output::{self, Format, Usage, Verdict};
 
-/// How far the consumer groups are behind: in messages, and in time since the oldest of them was written.
+/// How far the consumer groups are behind.
+///
+/// In messages, and in time since the oldest of them was written.
 #[derive(Debug, Args)]
 pub(crate) struct Lag {
     /// Only this group. May be given several times.

@@ -4,6 +4,7 @@ mod arguments;
 mod database;
 mod deliveries;
 mod dlq;
+mod doctor;
 mod lag;
 mod migrate;
 mod occurrences;
@@ -26,8 +27,9 @@ use crate::output::{Format, Usage, Verdict};
 const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 something is wrong, found or met on the way; 2 the command line or the \
     configuration is not accepted.";
 
-/// Carillon's operator command. It takes the same environment variables as the services. docs/OPERATIONS.md says what to run
-/// when.
+/// Carillon's operator command.
+///
+/// It takes the same environment variables as the services. docs/OPERATIONS.md says what to run when.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Arguments {
@@ -40,9 +42,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Applies the database migrations that are missing. Safe to run by many at once. DATABASE_URL is the owner's;
-    /// `<SERVICE>_DATABASE_PASSWORD` (or `…_FILE`), where set, becomes the password of that service's role, and
-    /// OPERATOR_DATABASE_PASSWORD that of carillon_operator.
+    /// Looks at everything that the services need, and says what is wrong.
+    ///
+    /// Postgres, its migrations, rights and clock; the outbox; Kafka, its topics, groups and dead letters; the registry and its
+    /// schemas; and the mail server, if SMTP_HOST is set. Of each thing that is wrong: what, why it matters, and what mends it.
+    Doctor,
+    /// Applies the database migrations that are missing.
+    ///
+    /// Safe to run by many at once. DATABASE_URL is the owner's; `<SERVICE>_DATABASE_PASSWORD` (or `…_FILE`), where set, becomes
+    /// the password of that service's role, and OPERATOR_DATABASE_PASSWORD that of carillon_operator.
     Migrate,
     /// Topics, as they are declared in schemas/src/topics.rs.
     #[command(subcommand)]
@@ -54,19 +62,28 @@ enum Command {
     #[command(subcommand)]
     Dlq(dlq::Dlq),
     Lag(lag::Lag),
-    /// Events on their way to Kafka. DATABASE_URL is the operator's.
+    /// Events on their way to Kafka.
+    ///
+    /// DATABASE_URL is the operator's, as carillon_operator.
     #[command(subcommand)]
     Outbox(outbox::Outbox),
-    /// What is sent to people. DATABASE_URL is the operator's.
+    /// What is sent to people.
+    ///
+    /// DATABASE_URL is the operator's, as carillon_operator.
     #[command(subcommand)]
     Deliveries(deliveries::Deliveries),
     Replay(replay::Replay),
-    /// Tells what happened to a reminder, or to all of a task, and what will. DATABASE_URL is the owner's.
+    /// Tells what happened to a reminder, or to all of a task, and what will.
+    ///
+    /// DATABASE_URL is the owner's: it reads what people wrote.
     Why(why::Why),
-    /// Prints when something recurs: of rules, dates and exceptions as iCalendar has them. Exit code 2, with the reason,
-    /// for a rule that is no good.
+    /// Prints when something recurs.
+    ///
+    /// By rules, dates and exceptions as iCalendar has them. Exit code 2, with the reason, for a rule that is no good.
     Occurrences(occurrences::Occurrences),
-    /// Prints what makes a shell complete this command: source <(carillon completions bash).
+    /// Prints what makes a shell complete this command.
+    ///
+    /// In bash: source <(carillon completions bash).
     Completions {
         /// The shell.
         shell: Shell,
@@ -92,6 +109,7 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command, format: Format) -> anyhow::Result<Verdict> {
     match command {
+        Command::Doctor => doctor::run(format).await,
         Command::Migrate => migrate::run(format).await,
         Command::Topics(command) => topics::run(command, format).await,
         Command::Schemas(command) => schemas_command::run(command, format).await,

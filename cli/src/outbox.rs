@@ -12,11 +12,14 @@ use crate::output::{self, Format, Verdict, note, say};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Outbox {
-    /// What is committed and not published, and whether a relay is at it. Exit code 1 when there is none, or when it cannot get
-    /// past an event.
+    /// What is committed and not published, and whether a relay is at it.
+    ///
+    /// Exit code 1 when there is none, or when it cannot get past an event.
     Status,
-    /// Mends what keeps a relay from getting past an event, if this version can: writes down the schemas that it knows and the
-    /// database lacks. The relay tries again by itself, every two seconds.
+    /// Mends what keeps a relay from getting past an event, if this version can.
+    ///
+    /// Writes down the schemas that it knows and the database lacks. The relay tries again by itself, every two seconds, for as
+    /// long as it takes: no event is ever given up.
     Retry,
 }
 

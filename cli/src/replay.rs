@@ -21,8 +21,10 @@ const BUNDLE: usize = 500;
 /// How often it is told how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
-/// Gives a group all that was written to one of its topics in a range of time again, and waits until it has handled it. What it
-/// has handled before has no second effect: this mends what is missing. Other groups see nothing of it, and what is new goes on
+/// Has a group handle a part of the past again.
+///
+/// Gives it all that was written to one of its topics in a range of time, and waits until it has handled that. What it has
+/// handled before has no second effect: this mends what is missing. Other groups see nothing of it, and what is new goes on
 /// meanwhile.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {

@@ -11,7 +11,9 @@ use crate::output::{self, Format, Verdict, note, say};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Schemas {
-    /// Refuses schemas that today's readers could not use for what a released version wrote. Exit code 1 when one is.
+    /// Refuses schemas that cannot follow those of a release.
+    ///
+    /// Today's readers must be able to read whatever a released version wrote. Exit code 1 when one cannot.
     Check {
         /// The folder of .avsc files.
         #[arg(long, default_value = "schemas/avro")]
@@ -20,7 +22,9 @@ pub(crate) enum Schemas {
         #[arg(long, default_value = "schemas/released")]
         released: PathBuf,
     },
-    /// Registers every schema, for installations whose relay may not (SCHEMA_REGISTRY_AUTO_REGISTER=false).
+    /// Registers every schema.
+    ///
+    /// For installations whose relay may not (SCHEMA_REGISTRY_AUTO_REGISTER=false).
     Register,
 }
 

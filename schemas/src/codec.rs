@@ -40,6 +40,10 @@ pub struct EventSchema {
 }
 
 impl EventSchema {
+    pub(crate) fn avro(&self) -> &Schema {
+        &self.schema
+    }
+
     /// The registry subject under the strategy TopicRecordName, for topics whose names start with `prefix`.
     #[must_use]
     pub fn subject(&self, prefix: &str) -> String {

@@ -58,6 +58,15 @@ pub fn unreadable(writer: &Schema, reader: &Schema) -> Option<String> {
     (!comparison.problems.is_empty()).then(|| comparison.problems.join("; "))
 }
 
+/// The same of a schema that a registry gave, and one of ours. What is no Avro schema nobody can read.
+#[must_use]
+pub fn unreadable_json(writer: &str, reader: &crate::EventSchema) -> Option<String> {
+    match Schema::parse_str(writer) {
+        Ok(writer) => unreadable(&writer, reader.avro()),
+        Err(error) => Some(format!("it is no Avro schema: {error}")),
+    }
+}
+
 /// A walk through a released schema and today's, side by side.
 #[derive(Default)]
 struct Comparison<'a> {

@@ -93,6 +93,18 @@ impl Registry {
         Ok(schema)
     }
 
+    /// The newest schema under `subject` as JSON text, if there is one.
+    ///
+    /// # Errors
+    /// [`RegistryError::Away`] when it does not answer.
+    pub async fn latest(&self, subject: &str) -> Result<Option<String>, RegistryError> {
+        match perform_sr_call(&self.settings, SrCall::GetLatest(subject)).await {
+            Ok(found) => Ok(found.schema),
+            Err(error) if matches!(code(&error), Some(40401 | 40402)) => Ok(None),
+            Err(error) => Err(RegistryError::Away(error)),
+        }
+    }
+
     /// The id of a schema under `subject`, registering it if it is not there and `register` allows.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! All services against a database and topics of their own.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use support::{Database, Topics, stack};
 
+use crate::service::binary;
 use crate::{Client, SERVICES, Service};
 
 /// The platform.
@@ -29,8 +30,21 @@ impl Platform {
     /// # Panics
     /// When one does not get ready.
     pub async fn of(names: &[&'static str]) -> Self {
-        let database = Database::create().await;
-        let topics = Topics::create().await;
+        let (database, topics) = tokio::join!(Database::create(), Topics::create());
+        Self::upon(database, topics, names, &[]).await
+    }
+
+    /// Starts these services upon a database and topics that a test has prepared, with these settings beside the usual ones,
+    /// and waits until they are ready.
+    ///
+    /// # Panics
+    /// When one does not get ready.
+    pub async fn upon(
+        database: Database,
+        topics: Topics,
+        names: &[&'static str],
+        settings: &[(&str, &str)],
+    ) -> Self {
         let logs = log_folder(database.name());
         let mut services: Vec<Service> = Vec::with_capacity(names.len());
         for &name in names {
@@ -39,7 +53,13 @@ impl Platform {
                 0 => format!("{name}.log"),
                 others => format!("{name}-{}.log", others + 1),
             };
-            let environment = environment(name, &database, &topics);
+            let mut environment = environment(name, &database, &topics);
+            // The last of a name counts.
+            environment.extend(
+                settings
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+            );
             services.push(Service::new(name, environment, logs.join(log)));
         }
         crate::say(&format!("logs: {}", logs.display()));
@@ -88,6 +108,25 @@ impl Platform {
     /// Its services.
     pub fn services(&mut self) -> &mut [Service] {
         &mut self.services
+    }
+
+    /// Runs the operator's command on it, as the operator, with these settings beside the usual ones.
+    ///
+    /// # Panics
+    /// When its binary is not built.
+    #[must_use]
+    pub fn carillon(&self, settings: &[(&str, &str)], arguments: &[&str]) -> Output {
+        Command::new(binary("carillon"))
+            .args(arguments)
+            .env_clear()
+            .env("DATABASE_URL", self.database.url(migrations::OPERATOR))
+            .env("KAFKA_BOOTSTRAP_SERVERS", stack("KAFKA_BOOTSTRAP_SERVERS"))
+            .env("KAFKA_TOPIC_PREFIX", self.topics.config().topic_prefix)
+            .env("SCHEMA_REGISTRY_URL", stack("SCHEMA_REGISTRY_URL"))
+            .env("CARILLON_OPERATOR", "ada")
+            .envs(settings.iter().copied())
+            .output()
+            .unwrap()
     }
 
     /// A client of its API.

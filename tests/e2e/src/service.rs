@@ -17,6 +17,12 @@ pub struct Service {
     child: Option<Child>,
 }
 
+/// The binary of a service, beside the test's own executable in target/<profile>/deps.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().join(name)
+}
+
 impl Service {
     pub(crate) fn new(name: &'static str, mut environment: Vec<(String, String)>, log: PathBuf) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
@@ -58,14 +64,7 @@ impl Service {
             .append(true)
             .open(&self.log)
             .unwrap();
-        // Beside the test's own executable, in target/<profile>/deps.
-        let binary = std::env::current_exe()
-            .unwrap()
-            .parent()
-            .unwrap()
-            .parent()
-            .unwrap()
-            .join(self.name);
+        let binary = binary(self.name);
         let child = Command::new(&binary)
             .env_clear()
             .envs(self.environment.iter().cloned())
