@@ -1,5 +1,6 @@
 //! Topics: made as they are declared, by plain admin calls that Kafka and Redpanda both answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -8,6 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use schemas::topics::Topic;
 
 use crate::KafkaConfig;
+use crate::reader::blocking;
 
 /// What became of a topic that was to exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +81,10 @@ pub async fn describe_topics(
     topics: &[Topic],
 ) -> Result<Vec<(String, Option<TopicState>)>, KafkaError> {
     let admin: AdminClient<DefaultClientContext> = config.client("carillon-admin").create()?;
+    let admin = Arc::new(admin);
+    let asking = Arc::clone(&admin);
     let timeout = Duration::from_secs(10);
-    let metadata = tokio::task::block_in_place(|| admin.inner().fetch_metadata(None, timeout))?;
+    let metadata = blocking(move || asking.inner().fetch_metadata(None, timeout)).await?;
     let mut states = Vec::new();
     for topic in topics {
         let name = config.prefixed(&topic.name);

@@ -116,17 +116,43 @@ impl Platform {
     /// When its binary is not built.
     #[must_use]
     pub fn carillon(&self, settings: &[(&str, &str)], arguments: &[&str]) -> Output {
-        Command::new(binary("carillon"))
+        self.operated(binary("carillon"), settings)
             .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a script in the root of the sources, as the operator would in a shell: `carillon` is in the path.
+    ///
+    /// # Panics
+    /// When there is no bash.
+    #[must_use]
+    pub fn shell(&self, settings: &[(&str, &str)], script: &str) -> Output {
+        let binaries = binary("");
+        let path = format!(
+            "{}:{}",
+            binaries.display(),
+            std::env::var("PATH").unwrap_or_default()
+        );
+        self.operated("bash".into(), settings)
+            .args(["-euo", "pipefail", "-c", script])
+            .env("PATH", path)
+            .current_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.."))
+            .output()
+            .unwrap()
+    }
+
+    fn operated(&self, program: PathBuf, settings: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(program);
+        command
             .env_clear()
             .env("DATABASE_URL", self.database.url(migrations::OPERATOR))
             .env("KAFKA_BOOTSTRAP_SERVERS", stack("KAFKA_BOOTSTRAP_SERVERS"))
             .env("KAFKA_TOPIC_PREFIX", self.topics.config().topic_prefix)
             .env("SCHEMA_REGISTRY_URL", stack("SCHEMA_REGISTRY_URL"))
             .env("CARILLON_OPERATOR", "ada")
-            .envs(settings.iter().copied())
-            .output()
-            .unwrap()
+            .envs(settings.iter().copied());
+        command
     }
 
     /// A client of its API.
