@@ -1,4 +1,4 @@
-//! Producing. Only the relay and the dead-letter writer do.
+//! Producing. Only the relay, the dead-letter writer and an operator's replay do.
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
