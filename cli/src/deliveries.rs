@@ -89,7 +89,7 @@ pub(crate) async fn run(command: Deliveries, format: Format) -> anyhow::Result<V
                     .await
                     .context("cannot read the deliveries")?;
                 print(&found, format)?;
-                note(format_args!("{} deliveries would get another try", found.len()));
+                note(format_args!("It would be another try for {}.", found.len()));
                 return Ok(Verdict::Fine);
             }
             let mut tx = pool.begin().await?;
@@ -99,7 +99,7 @@ pub(crate) async fn run(command: Deliveries, format: Format) -> anyhow::Result<V
             tx.commit().await?;
             match format {
                 Format::Json => output::json(&json!({"retried": ids}))?,
-                Format::Table => say(format_args!("{} deliveries get another try", ids.len())),
+                Format::Table => say(format_args!("Another try: {}.", ids.len())),
             }
         }
     }

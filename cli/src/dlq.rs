@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use kafka::letters::{Letter, Operator, Replayer, open_letters, record_at};
+use kafka::letters::{Letter, OpenLetters, Operator, Replayer, record_at};
 use kafka::{KafkaConfig, Record, Registry, RegistryConfig};
 use schemas::topics;
 use serde::Serialize;
@@ -15,6 +15,8 @@ use serde_json::json;
 use crate::arguments::{Offset, When};
 use crate::output::{self, Format, Usage, Verdict, note, printable, say};
 
+/// The most letters that one command works on.
+const MOST: u64 = 10_000;
 /// How much of a value that cannot be decoded is shown.
 const SHOWN_BYTES: usize = 512;
 
@@ -88,29 +90,44 @@ pub(crate) struct Selection {
     #[arg(long)]
     offset: Vec<Offset>,
     /// At most so many, the oldest first.
-    #[arg(long)]
-    limit: Option<usize>,
+    #[arg(long, default_value_t = MOST, value_parser = clap::value_parser!(u64).range(1..=MOST))]
+    limit: u64,
 }
 
 impl Selection {
-    fn of(&self, letters: Vec<Letter>) -> anyhow::Result<Vec<Letter>> {
-        for offset in &self.offset {
-            if !letters.iter().any(|letter| place(letter) == *offset) {
-                bail!("no open letter is at {offset}");
-            }
-        }
-        let since = |letter: &Letter| match self.since {
-            Some(When(since)) => letter.written_at.is_some_and(|at| at >= since),
-            None => true,
-        };
-        Ok(letters
-            .into_iter()
-            .filter(|letter| self.reason.is_empty() || self.reason.contains(&letter.reason))
-            .filter(|letter| self.offset.is_empty() || self.offset.contains(&place(letter)))
-            .filter(since)
-            .take(self.limit.unwrap_or(usize::MAX))
-            .collect())
+    fn includes(&self, letter: &Letter) -> bool {
+        (self.reason.is_empty() || self.reason.contains(&letter.reason))
+            && (self.offset.is_empty() || self.offset.contains(&place(letter)))
+            && self
+                .since
+                .is_none_or(|When(since)| letter.written_at.is_some_and(|at| at >= since))
     }
+}
+
+/// The open letters of a topic that are chosen.
+async fn select(config: &KafkaConfig, topic: &str, selection: &Selection) -> anyhow::Result<Vec<Letter>> {
+    let unreadable = || format!("cannot read {topic}");
+    let mut open = OpenLetters::of(config, topic).await.with_context(unreadable)?;
+    let mut chosen: Vec<Letter> = Vec::new();
+    while let Some(letter) = open.next().await.with_context(unreadable)? {
+        if !selection.includes(&letter) {
+            continue;
+        }
+        if chosen.len() as u64 >= selection.limit {
+            note(format_args!(
+                "There are more than {}: run it again for the rest.",
+                selection.limit
+            ));
+            break;
+        }
+        chosen.push(letter);
+    }
+    for offset in &selection.offset {
+        if !chosen.iter().any(|letter| place(letter) == *offset) {
+            bail!("no open letter that is chosen is at {offset}");
+        }
+    }
+    Ok(chosen)
 }
 
 /// Who does it, and why. It is kept beside the letters, and in the audit trail.
@@ -184,13 +201,6 @@ fn declared(topic: &str) -> Result<String, Usage> {
     )))
 }
 
-async fn open(config: &KafkaConfig, topic: &str, selection: &Selection) -> anyhow::Result<Vec<Letter>> {
-    let letters = open_letters(config, topic)
-        .await
-        .with_context(|| format!("cannot read {topic}"))?;
-    selection.of(letters)
-}
-
 #[derive(Debug, Serialize)]
 struct TopicRow {
     topic: String,
@@ -201,25 +211,41 @@ struct TopicRow {
     newest_at: Option<DateTime<Utc>>,
 }
 
+impl TopicRow {
+    fn count(&mut self, letter: Letter) {
+        self.open += 1;
+        if let Some(at) = letter.written_at {
+            self.oldest_at = Some(self.oldest_at.map_or(at, |oldest| oldest.min(at)));
+            self.newest_at = Some(self.newest_at.map_or(at, |newest| newest.max(at)));
+        }
+        *self.reasons.entry(letter.reason).or_default() += 1;
+    }
+}
+
 async fn list_topics(config: &KafkaConfig, selection: &Selection, format: Format) -> anyhow::Result<Verdict> {
     if !selection.offset.is_empty() {
         return Err(Usage("--offset needs the topic that it is an offset of".to_owned()).into());
     }
     let mut rows = Vec::new();
     for topic in topics::dead_letter_topics() {
-        let letters = open(config, &topic.name, selection).await?;
-        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-        for letter in &letters {
-            *reasons.entry(letter.reason.clone()).or_default() += 1;
-        }
-        rows.push(TopicRow {
+        let unreadable = || format!("cannot read {}", topic.name);
+        let mut row = TopicRow {
+            topic: topic.name.clone(),
             group: kafka::letters::group_of(&topic.name).to_owned(),
-            topic: topic.name,
-            open: letters.len(),
-            reasons,
-            oldest_at: letters.iter().filter_map(|letter| letter.written_at).min(),
-            newest_at: letters.iter().filter_map(|letter| letter.written_at).max(),
-        });
+            open: 0,
+            reasons: BTreeMap::new(),
+            oldest_at: None,
+            newest_at: None,
+        };
+        let mut open = OpenLetters::of(config, &topic.name)
+            .await
+            .with_context(unreadable)?;
+        while let Some(letter) = open.next().await.with_context(unreadable)? {
+            if selection.includes(&letter) {
+                row.count(letter);
+            }
+        }
+        rows.push(row);
     }
     output::print(
         format,
@@ -304,7 +330,7 @@ async fn list_letters(
     selection: &Selection,
     format: Format,
 ) -> anyhow::Result<Verdict> {
-    let letters = open(config, topic, selection).await?;
+    let letters = select(config, topic, selection).await?;
     print_letters(&letters, format)?;
     if letters.is_empty() && format == Format::Table {
         say("Nothing is open.");
@@ -328,10 +354,7 @@ async fn show(
     let Some(letter) = Letter::of(&record) else {
         bail!("at {offset} lies no letter: it says what was done about one");
     };
-    let is_open = open_letters(config, topic)
-        .await?
-        .iter()
-        .any(|open| open.place == letter.place);
+    let is_open = OpenLetters::of(config, topic).await?.is_open(&letter);
     if let Some(file) = raw {
         let value = record.value.as_deref().unwrap_or_default();
         std::fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))?;
@@ -457,7 +480,7 @@ async fn replay(
     by: By,
     format: Format,
 ) -> anyhow::Result<Verdict> {
-    let chosen = open(config, topic, selection).await?;
+    let chosen = select(config, topic, selection).await?;
     let (ready, left): (Vec<Letter>, Vec<Letter>) =
         chosen.into_iter().partition(|letter| letter.obstacle().is_none());
     for letter in &left {
@@ -471,8 +494,8 @@ async fn replay(
     if dry_run {
         print_letters(&ready, format)?;
         note(format_args!(
-            "{} letters would be given to {group} again",
-            ready.len()
+            "It would be given to {group} again: {}.",
+            output::count(ready.len(), "letter")
         ));
         return Ok(Verdict::wrong_if(!left.is_empty()));
     }
@@ -487,7 +510,7 @@ async fn replay(
     match format {
         Format::Json => output::json(&json!({"replayed": replayed, "left": left.len()}))?,
         Format::Table => say(format_args!(
-            "{replayed} letters are given to {group} again, {} are left",
+            "Given to {group} again: {replayed}. Left: {}.",
             left.len()
         )),
     }
@@ -503,16 +526,19 @@ async fn drop_letters(
     by: By,
     format: Format,
 ) -> anyhow::Result<Verdict> {
-    let chosen = open(config, topic, selection).await?;
+    let chosen = select(config, topic, selection).await?;
     if dry_run {
         print_letters(&chosen, format)?;
-        note(format_args!("{} letters would be dropped", chosen.len()));
+        note(format_args!(
+            "It would be dropped: {}.",
+            output::count(chosen.len(), "letter")
+        ));
         return Ok(Verdict::Fine);
     }
     if !yes {
         return Err(Usage(format!(
-            "{} letters would be dropped and never be handled: say --yes if you mean it, or --dry-run to see them",
-            chosen.len()
+            "{} would be dropped and never be handled: say --yes if you mean it, or --dry-run to see which",
+            output::count(chosen.len(), "letter")
         ))
         .into());
     }
@@ -523,7 +549,7 @@ async fn drop_letters(
     match format {
         Format::Json => output::json(&json!({"dropped": dropped}))?,
         Format::Table => say(format_args!(
-            "{dropped} letters are dropped; their bytes stay until the retention ends"
+            "Dropped: {dropped}. The bytes stay until the retention ends."
         )),
     }
     Ok(Verdict::Fine)

@@ -103,8 +103,7 @@ pub(crate) async fn run(format: Format) -> anyhow::Result<Verdict> {
             }
             say(match wrong {
                 0 => "Nothing is wrong.".to_owned(),
-                1 => "1 thing is wrong.".to_owned(),
-                n => format!("{n} things are wrong."),
+                n => format!("Wrong: {}.", output::count(n, "thing")),
             });
         }
     }

@@ -154,8 +154,11 @@ async fn status(pool: &PgPool, format: Format) -> anyhow::Result<Verdict> {
 fn say_obstacles(obstacles: &[Obstacle]) {
     for obstacle in obstacles {
         say(format_args!(
-            "{} events {} in shard {} cannot be published: no schema with fingerprint {} is in outbox.schemas",
-            obstacle.rows, obstacle.event_type, obstacle.shard, obstacle.fingerprint
+            "{} {} in shard {} cannot be published: no schema with fingerprint {} is in outbox.schemas",
+            output::count(obstacle.rows, "event"),
+            obstacle.event_type,
+            obstacle.shard,
+            obstacle.fingerprint
         ));
     }
 }
@@ -184,8 +187,8 @@ async fn retry(pool: &PgPool, format: Format) -> anyhow::Result<Verdict> {
         Format::Json => output::json(&json!({"obstacles": before, "schemas_added": added, "left": left}))?,
         Format::Table => {
             say(format_args!(
-                "{} schemas are written down that were missing",
-                added.len()
+                "Written down that were missing: {}.",
+                output::count(added.len(), "schema")
             ));
             say_obstacles(&left);
         }

@@ -122,6 +122,14 @@ pub(crate) fn time(at: Option<DateTime<Utc>>) -> String {
     )
 }
 
+/// So many of something.
+pub(crate) fn count(n: impl TryInto<u64>, what: &str) -> String {
+    match n.try_into().unwrap_or(0) {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}
+
 /// A number of seconds, in the unit that suits it.
 pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
@@ -139,6 +147,14 @@ mod tests {
     #[test]
     fn what_others_wrote_does_not_move_the_terminals_cursor() {
         assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
+    }
+
+    #[test]
+    fn one_is_not_told_as_many() {
+        assert_eq!(
+            [count(0, "letter"), count(1, "letter"), count(2, "letter")],
+            ["0 letters", "1 letter", "2 letters"]
+        );
     }
 
     #[test]

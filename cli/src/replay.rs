@@ -79,8 +79,9 @@ pub(crate) async fn run(arguments: &Replay, format: Format) -> anyhow::Result<Ve
         match format {
             Format::Json => output::json(&json!({"records": total}))?,
             Format::Table => say(format_args!(
-                "{total} records of {topic} would be given to {} again",
-                arguments.group
+                "It would be given to {} again: {}.",
+                arguments.group,
+                output::count(total, "record")
             )),
         }
         return Ok(Verdict::Fine);
@@ -108,9 +109,10 @@ pub(crate) async fn run(arguments: &Replay, format: Format) -> anyhow::Result<Ve
     match format {
         Format::Json => output::json(&json!({"given": given, "handled": handled}))?,
         Format::Table => say(format_args!(
-            "{given} records of {topic} are given to {} again{}",
+            "Given to {} again{}: {}.",
             arguments.group,
-            if handled { ", and handled" } else { "" }
+            if handled { ", and handled" } else { "" },
+            output::count(given, "record")
         )),
     }
     Ok(Verdict::Fine)
@@ -145,8 +147,9 @@ async fn wait(config: &KafkaConfig, arguments: &Replay, mut progress: Progress) 
         let state = groups::state(config, &arguments.group).await?;
         if state.is_none_or(|state| state.members == 0) {
             note(format_args!(
-                "nobody is in the group {}: {left} records wait until somebody is",
-                arguments.group
+                "Nobody is in the group {}. Waiting until somebody is: {}.",
+                arguments.group,
+                output::count(left, "record")
             ));
             return Ok(false);
         }

@@ -55,37 +55,64 @@ async fn ensure(config: &KafkaConfig, replication_factor: i32, format: Format) -
     Ok(Verdict::Fine)
 }
 
-/// What is wrong with a topic as the cluster has it.
-pub(crate) fn difference(declared: &Topic, state: Option<&TopicState>) -> Option<String> {
-    let Some(state) = state else {
-        return Some("is missing: carillon topics ensure".to_owned());
-    };
-    let retention_ms = i64::try_from(declared.retention.as_millis()).ok();
-    let least_bytes = i64::try_from(declared.max_record_bytes).ok();
-    if i32::try_from(state.partitions).ok() != Some(declared.partitions) {
-        Some(format!(
-            "has {} partitions, declared are {}",
-            state.partitions, declared.partitions
-        ))
-    } else if state.retention_ms != retention_ms {
-        Some(format!(
-            "keeps records for {}, declared are {} (retention.ms)",
-            number(state.retention_ms),
-            number(retention_ms)
-        ))
-    } else if state.max_record_bytes != least_bytes {
-        Some(format!(
-            "takes records of {} bytes, declared are {} (max.message.bytes)",
-            number(state.max_record_bytes),
-            number(least_bytes)
-        ))
-    } else {
-        None
+/// How a topic of the cluster differs from its declaration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Difference {
+    Missing,
+    Partitions { has: usize, declared: usize },
+    Retention { has_ms: Option<i64>, declared_ms: i64 },
+    RecordBytes { has: Option<i64>, declared: i64 },
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let number = |value: &Option<i64>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+        match self {
+            Self::Missing => f.write_str("is missing: carillon topics ensure"),
+            Self::Partitions { has, declared } => write!(f, "has {has} partitions, declared are {declared}"),
+            Self::Retention { has_ms, declared_ms } => {
+                write!(
+                    f,
+                    "keeps records for {} ms, declared are {declared_ms} (retention.ms)",
+                    number(has_ms)
+                )
+            }
+            Self::RecordBytes { has, declared } => write!(
+                f,
+                "takes records of {} bytes, declared are {declared} (max.message.bytes)",
+                number(has)
+            ),
+        }
     }
 }
 
-fn number(value: Option<i64>) -> String {
-    value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
+/// How a topic of the cluster differs from its declaration, if it does. One that takes larger records than it must is no harm:
+/// what no dead-letter topic takes is passed by without its value.
+pub(crate) fn difference(declared: &Topic, state: Option<&TopicState>) -> Option<Difference> {
+    let Some(state) = state else {
+        return Some(Difference::Missing);
+    };
+    let partitions = usize::try_from(declared.partitions).unwrap_or_default();
+    let declared_ms = i64::try_from(declared.retention.as_millis()).unwrap_or(i64::MAX);
+    let least_bytes = i64::try_from(declared.max_record_bytes).unwrap_or(i64::MAX);
+    if state.partitions != partitions {
+        Some(Difference::Partitions {
+            has: state.partitions,
+            declared: partitions,
+        })
+    } else if state.retention_ms != Some(declared_ms) {
+        Some(Difference::Retention {
+            has_ms: state.retention_ms,
+            declared_ms,
+        })
+    } else if state.max_record_bytes.is_none_or(|bytes| bytes < least_bytes) {
+        Some(Difference::RecordBytes {
+            has: state.max_record_bytes,
+            declared: least_bytes,
+        })
+    } else {
+        None
+    }
 }
 
 async fn describe(config: &KafkaConfig, format: Format) -> anyhow::Result<Verdict> {
@@ -93,7 +120,7 @@ async fn describe(config: &KafkaConfig, format: Format) -> anyhow::Result<Verdic
     let described = describe_topics(config, &topics)
         .await
         .context("cannot describe the topics")?;
-    let rows: Vec<(String, Option<TopicState>, Option<String>)> = topics
+    let rows: Vec<(String, Option<TopicState>, Option<Difference>)> = topics
         .iter()
         .zip(described)
         .map(|(topic, (name, state))| {
@@ -116,7 +143,7 @@ async fn describe(config: &KafkaConfig, format: Format) -> anyhow::Result<Verdic
                         "replicas": state.as_ref().map(|state| state.replicas),
                         "retention_ms": state.as_ref().and_then(|state| state.retention_ms),
                         "max_record_bytes": state.as_ref().and_then(|state| state.max_record_bytes),
-                        "difference": difference,
+                        "difference": difference.as_ref().map(ToString::to_string),
                     })
                 })
                 .collect();
@@ -132,7 +159,10 @@ async fn describe(config: &KafkaConfig, format: Format) -> anyhow::Result<Verdic
         }
     }
     if differing > 0 {
-        note(format_args!("{differing} topics differ from their declaration"));
+        note(format_args!(
+            "Different from the declaration: {}.",
+            output::count(differing, "topic")
+        ));
     }
     Ok(Verdict::wrong_if(differing > 0))
 }

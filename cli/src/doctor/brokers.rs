@@ -3,13 +3,13 @@
 use anyhow::Context;
 use kafka::KafkaConfig;
 use kafka::admin::describe_topics;
-use kafka::letters::open_letters;
+use kafka::letters::OpenLetters;
 use schemas::topics::{GROUPS, Topic};
 
 use super::{Check, Finding};
 use crate::lag::{by_topic, measure};
-use crate::output::duration;
-use crate::topics::difference;
+use crate::output::{count, duration};
+use crate::topics::{Difference, difference};
 
 /// A group that is further behind is behind.
 const BEHIND_SECONDS: f64 = 300.0;
@@ -40,14 +40,11 @@ pub(super) async fn look(config: &KafkaConfig) -> Vec<Check> {
             there.push(topic);
         }
         if let Some(difference) = difference(topic, state.as_ref()) {
-            let mend = match state {
-                None => "carillon topics ensure".to_owned(),
-                Some(_) => format!(
-                    "kafka-configs.sh or kafka-topics.sh --alter --topic {name}, or declare it otherwise"
-                ),
-            };
-            let why = "Whoever writes there waits, and whoever reads there gets nothing; partitions decide who reads what.";
-            findings.push(Finding::new(format!("{name} {difference}"), why, mend));
+            findings.push(Finding::new(
+                format!("{name} {difference}"),
+                "Whoever writes there waits, or whoever reads there gets less than is meant for it.",
+                mend(name, &difference),
+            ));
         }
     }
     vec![
@@ -56,6 +53,25 @@ pub(super) async fn look(config: &KafkaConfig) -> Vec<Check> {
         Check::done("consumers", answer(consumers(config).await)),
         Check::done("dead letters", answer(dead_letters(config, &there).await)),
     ]
+}
+
+fn mend(name: &str, difference: &Difference) -> String {
+    let alter = |setting: &str, value: String| {
+        format!(
+            "kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {setting}={value}"
+        )
+    };
+    match difference {
+        Difference::Missing => "carillon topics ensure".to_owned(),
+        Difference::Partitions { has, declared } if has < declared => {
+            format!("kafka-topics.sh --alter --topic {name} --partitions {declared}, when nothing waits in it: it moves keys")
+        }
+        Difference::Partitions { .. } => {
+            "partitions cannot be taken away: make the topic anew, or declare as many in schemas/src/topics.rs".to_owned()
+        }
+        Difference::Retention { declared_ms, .. } => alter("retention.ms", declared_ms.to_string()),
+        Difference::RecordBytes { declared, .. } => alter("max.message.bytes", declared.to_string()),
+    }
 }
 
 fn answer(looked: anyhow::Result<Vec<Finding>>) -> Vec<Finding> {
@@ -77,7 +93,11 @@ async fn consumers(config: &KafkaConfig) -> anyhow::Result<Vec<Finding>> {
         let messages: i64 = of_group().map(|row| row.messages).sum();
         if of_group().all(|row| row.members == 0) {
             findings.push(Finding::new(
-                format!("nobody is in the group {}; {messages} messages wait", group.name),
+                format!(
+                    "nobody is in the group {}; waiting: {}",
+                    group.name,
+                    count(messages, "message")
+                ),
                 WHY,
                 format!("start {}, and read its log", group.name),
             ));
@@ -86,11 +106,7 @@ async fn consumers(config: &KafkaConfig) -> anyhow::Result<Vec<Finding>> {
         for row in of_group().filter(|row| row.seconds > BEHIND_SECONDS) {
             findings.push(Finding::new(
                 format!(
-                    "{} is {} behind in {}: {} messages",
-                    group.name,
-                    duration(row.seconds),
-                    row.topic,
-                    row.messages
+                    "{} is {} behind in {}: {}", group.name, duration(row.seconds), row.topic, count(row.messages, "message")
                 ),
                 WHY,
                 format!("/readyz of {} says what it waits for; more replicas, up to the partitions, make it faster", group.name),
@@ -106,16 +122,21 @@ async fn dead_letters(config: &KafkaConfig, there: &[&Topic]) -> anyhow::Result<
         if !topic.name.ends_with(schemas::topics::DEAD_LETTER_SUFFIX) {
             continue;
         }
-        let open = open_letters(config, &topic.name)
+        let unreadable = || format!("cannot read {}", topic.name);
+        let mut letters = OpenLetters::of(config, &topic.name)
             .await
-            .with_context(|| format!("cannot read {}", topic.name))?;
-        if let Some(oldest) = open.first() {
+            .with_context(unreadable)?;
+        let (mut open, mut oldest) = (0_u64, None);
+        while let Some(letter) = letters.next().await.with_context(unreadable)? {
+            open += 1;
+            oldest.get_or_insert(letter.reason);
+        }
+        if let Some(reason) = oldest {
             findings.push(Finding::new(
                 format!(
-                    "{} letters are open in {}, the oldest for {}",
-                    open.len(),
-                    topic.name,
-                    oldest.reason
+                    "{} open in {}, the oldest for {reason}",
+                    count(open, "letter"),
+                    topic.name
                 ),
                 "Each is an event that had no effect in that group.",
                 format!("carillon dlq list {}", topic.name),

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{Check, Finding, PATIENCE};
 use crate::outbox;
-use crate::output::duration;
+use crate::output::{count, duration};
 
 /// How far the clocks of this machine and of the database may be apart: more than a slow answer makes of it.
 const SKEW_SECONDS: f64 = 2.0;
@@ -198,7 +198,11 @@ async fn migrations_of(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
         .map(|migration| format!("{} {}", migration.version, migration.description))
         .collect();
     if !missing.is_empty() {
-        let what = format!("{} migrations are missing: {}", missing.len(), missing.join(", "));
+        let what = format!(
+            "missing: {} ({})",
+            count(missing.len(), "migration"),
+            missing.join(", ")
+        );
         findings.push(Finding::new(what, WHY, MIGRATE));
     }
     for migration in migrations::MIGRATOR.iter() {
@@ -271,25 +275,24 @@ async fn rights(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
             Finding::new(
                 what,
                 "The service fails at its first statement there, and its events wait.",
-                format!("as the owner: grant usage on schema {}, {verb} … {table} to {role}, as in migrations/sql", schema(&table)),
+                format!("as the owner, grant it as the migrations do: grep -n {role} migrations/sql/*"),
             )
         })
         .collect())
-}
-
-fn schema(table: &str) -> &str {
-    table.split('.').next().unwrap_or(table)
 }
 
 async fn outbox_of(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
     const WHY: &str = "Events wait in Postgres: nothing is lost, but nothing rings, recurs or is mailed.";
     let mut findings = Vec::new();
     for shard in outbox::shards(pool).await? {
-        let waiting = format!(
-            "{} events wait, the oldest for {}",
-            shard.rows,
-            duration(shard.oldest_seconds)
-        );
+        let waiting = match shard.rows {
+            0 => "nothing waits".to_owned(),
+            rows => format!(
+                "waiting: {}, the oldest for {}",
+                count(rows, "event"),
+                duration(shard.oldest_seconds)
+            ),
+        };
         if !shard.relay {
             findings.push(Finding::new(
                 format!(
@@ -313,8 +316,10 @@ async fn outbox_of(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
     for obstacle in outbox::obstacles(pool).await? {
         findings.push(Finding::new(
             format!(
-                "{} events {} cannot be published: their schema {} is not written down",
-                obstacle.rows, obstacle.event_type, obstacle.fingerprint
+                "{} {} cannot be published: no schema {} is written down",
+                count(obstacle.rows, "event"),
+                obstacle.event_type,
+                obstacle.fingerprint
             ),
             WHY,
             "carillon outbox retry, of the version that wrote them",

@@ -3,6 +3,7 @@
 use kafka::{KafkaConfig, Registry, RegistryConfig, RegistryError};
 
 use super::{Check, Finding};
+use crate::output::count;
 
 pub(super) async fn look(config: &RegistryConfig, kafka: &KafkaConfig) -> Vec<Check> {
     match schemas_of(config, kafka).await {
@@ -53,7 +54,7 @@ async fn schemas_of(config: &RegistryConfig, kafka: &KafkaConfig) -> Result<Vec<
     }
     if !missing.is_empty() {
         findings.push(Finding::new(
-            format!("{} schemas are not registered: {}", missing.len(), missing.join(", ")),
+            format!("not registered: {} ({})", count(missing.len(), "schema"), missing.join(", ")),
             "A relay that may not register them (SCHEMA_REGISTRY_AUTO_REGISTER=false) stops at the first event of each.",
             "carillon schemas register",
         ));

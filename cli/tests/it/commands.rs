@@ -132,7 +132,7 @@ async fn letters_are_selected_by_reason_time_place_and_number() {
         .run(&["dlq", "drop", &letters, "--yes", "--offset", "0:9"])
         .await;
     assert!(
-        refused.err.contains("no open letter is at 0:9"),
+        refused.err.contains("no open letter that is chosen is at 0:9"),
         "{}",
         refused.err
     );
@@ -207,7 +207,7 @@ async fn failed_deliveries_get_another_try_and_no_others() {
         .run(&["deliveries", "retry", "--since", "2099-01-01T00:00:00Z"])
         .await
         .out;
-    assert_eq!(nothing, "0 deliveries get another try\n");
+    assert_eq!(nothing, "Another try: 0.\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,7 +277,7 @@ async fn a_range_of_time_is_given_again_and_waits_for_a_group_that_nobody_is_in(
         (Some(0), json!({"given": 7, "handled": false}))
     );
     assert!(
-        given.err.contains("7 records wait until somebody is"),
+        given.err.contains("Waiting until somebody is: 7 records."),
         "{}",
         given.err
     );

@@ -88,7 +88,7 @@ async fn where_no_service_runs_that_is_all_there_is_to_say() {
     assert_eq!(table.code, Some(1));
     assert!(table.out.contains("ok       postgres\n"), "{}", table.out);
     assert!(table.out.contains("mend: start email-sender"), "{}", table.out);
-    assert!(table.out.ends_with("6 things are wrong.\n"), "{}", table.out);
+    assert!(table.out.ends_with("Wrong: 6 things.\n"), "{}", table.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,9 +129,7 @@ async fn migrations_that_are_missing_or_not_those_of_this_version() {
     set_up
         .execute("delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)")
         .await;
-    set_up
-        .is_told("migrations", "1 migrations are missing: 2026")
-        .await;
+    set_up.is_told("migrations", "missing: 1 migration (2026").await;
     set_up
         .execute("update _sqlx_migrations set checksum = '\\x00' where version = (select min(version) from _sqlx_migrations)")
         .await;
@@ -190,12 +188,14 @@ async fn a_clock_that_goes_wrong() {
 async fn an_outbox_that_nobody_publishes_and_an_event_that_nobody_can_publish() {
     let set_up = SetUp::create().await;
     set_up.write_event().await;
-    set_up.is_told("outbox", "of the outbox; 1 events wait").await;
+    set_up
+        .is_told("outbox", "of the outbox; waiting: 1 event, the oldest")
+        .await;
     set_up.execute("delete from outbox.schemas").await;
     set_up
         .is_told(
             "outbox",
-            "1 events com.carillon.task.created.v1 cannot be published",
+            "1 event com.carillon.task.created.v1 cannot be published",
         )
         .await;
     let status = set_up.run(&["outbox", "status", "--format", "json"]).await;
@@ -305,11 +305,11 @@ async fn letters_that_are_open_and_messages_that_nobody_handles() {
     set_up
         .is_told(
             "dead letters",
-            "1 letters are open in task-events.reminder-scanner.dlq",
+            "1 letter open in task-events.reminder-scanner.dlq",
         )
         .await;
     let told = set_up.diagnosis().await["consumers"].clone().unwrap();
-    let expected = "nobody is in the group reminder-scanner; 1 messages wait";
+    let expected = "nobody is in the group reminder-scanner; waiting: 1 message";
     assert!(told.iter().any(|what| what == expected), "{told:?}");
 }
 
@@ -327,7 +327,7 @@ async fn a_registry_that_is_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn schemas_that_are_missing_or_not_compatible() {
     let set_up = SetUp::create().await;
-    set_up.is_told("schemas", "13 schemas are not registered").await;
+    set_up.is_told("schemas", "not registered: 13 schemas").await;
     let schema = &schemas::all_schemas()[0];
     let subject = schema.subject(&set_up.topics.config().topic_prefix);
     let other = r#"{"type":"record","name":"TaskCreated","namespace":"com.carillon.task","fields":[{"name":"event_id","type":"int"}]}"#;
@@ -339,7 +339,7 @@ async fn schemas_that_are_missing_or_not_compatible() {
             &format!("the newest schema of {subject} in the registry is not compatible"),
         )
         .await;
-    set_up.is_told("schemas", "12 schemas are not registered").await;
+    set_up.is_told("schemas", "not registered: 12 schemas").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

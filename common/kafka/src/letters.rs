@@ -3,7 +3,7 @@
 //! What was done about a letter is itself a record of its topic, a *note*: so the log says all there is to say, the audit sink
 //! reads it as it reads everything, and no database has to be there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
 use rdkafka::error::KafkaError;
@@ -178,26 +178,48 @@ impl Resolution {
     }
 }
 
-/// The letters of a topic that nothing was done about, in their order.
-///
-/// # Errors
-/// When no broker answers, or the topic is not there.
-pub async fn open_letters(config: &KafkaConfig, topic: &str) -> Result<Vec<Letter>, KafkaError> {
-    let mut reader = Reader::all(config, topic).await?;
-    let mut open = BTreeMap::new();
-    while let Some(record) = reader.next().await? {
-        match note_about(&record) {
-            Some(done) => {
-                open.remove(&(done.partition, done.offset));
-            }
-            None => {
-                if let Some(letter) = Letter::of(&record) {
-                    open.insert((record.partition, record.offset), letter);
-                }
+/// The letters of a topic that nothing was done about, one after the other: there may be more than memory holds.
+#[derive(Debug)]
+pub struct OpenLetters {
+    reader: Reader,
+    done: HashSet<(i32, i64)>,
+}
+
+impl OpenLetters {
+    /// Reads what was done about the letters of a topic, all of it, and then gives those that are open.
+    ///
+    /// # Errors
+    /// When no broker answers, or the topic is not there.
+    pub async fn of(config: &KafkaConfig, topic: &str) -> Result<Self, KafkaError> {
+        let mut done = HashSet::new();
+        let mut reader = Reader::all(config, topic).await?;
+        while let Some(record) = reader.next().await? {
+            done.extend(note_about(&record).map(|place| (place.partition, place.offset)));
+        }
+        Ok(Self {
+            reader: Reader::all(config, topic).await?,
+            done,
+        })
+    }
+
+    /// Whether nothing was done about a letter of the topic.
+    #[must_use]
+    pub fn is_open(&self, letter: &Letter) -> bool {
+        !self.done.contains(&(letter.place.partition, letter.place.offset))
+    }
+
+    /// The next one, in their order; `None` when there are no more.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn next(&mut self) -> Result<Option<Letter>, KafkaError> {
+        while let Some(record) = self.reader.next().await? {
+            if let Some(letter) = Letter::of(&record).filter(|letter| self.is_open(letter)) {
+                return Ok(Some(letter));
             }
         }
+        Ok(None)
     }
-    Ok(open.into_values().collect())
 }
 
 /// The record at a place of a topic, if there is one.

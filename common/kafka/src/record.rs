@@ -107,14 +107,15 @@ impl Record {
         }
     }
 
-    /// A record of a retry topic as its source was. One that somebody put there by hand, without our header, counts as one of
-    /// the topic behind.
+    /// A record of a retry topic as its source was. One that somebody put there by hand, without our header or with one that
+    /// tells of another topic, counts as one of the topic behind: it may not choose where its dead letter goes.
     fn into_its_source(mut self) -> Self {
         let found = self.place();
         let source = self
             .headers
             .pop_if(|(name, _)| name == REPLAY_HEADER)
-            .and_then(|(_, value)| Place::parse(std::str::from_utf8(&value?).ok()?));
+            .and_then(|(_, value)| Place::parse(std::str::from_utf8(&value?).ok()?))
+            .filter(|source| topics::source_of(&source.topic) == topics::source_of(&found.topic));
         match source {
             Some(source) => {
                 (self.topic, self.partition, self.offset) = (source.topic, source.partition, source.offset);

@@ -141,10 +141,7 @@ async fn a_whole_platform_has_nothing_wrong_and_every_command_of_the_page_does_w
     let doctor = platform.carillon(&[], &["doctor"]);
     assert_eq!(doctor.status.code(), Some(1));
     let told = String::from_utf8_lossy(&doctor.stdout);
-    assert!(
-        told.contains(&format!("1 letters are open in {LETTERS}")),
-        "{told}"
-    );
+    assert!(told.contains(&format!("1 letter open in {LETTERS}")), "{told}");
     assert!(
         told.contains("ok       consumers\n") && told.contains("ok       outbox\n"),
         "{told}"

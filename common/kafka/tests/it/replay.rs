@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use kafka::letters::{Letter, Operator, Replayer, open_letters, record_at};
+use kafka::letters::{Letter, OpenLetters, Operator, Replayer, record_at};
 use kafka::{LEFT_OUT_HEADER, Place};
 use rdkafka::message::Header;
 use schemas::topics::retry;
@@ -27,6 +27,15 @@ fn operator() -> Operator {
         name: "ada".to_owned(),
         because: "it is mended".to_owned(),
     }
+}
+
+async fn open_letters(config: &KafkaConfig, topic: &str) -> Vec<Letter> {
+    let mut stream = OpenLetters::of(config, topic).await.unwrap();
+    let mut open = Vec::new();
+    while let Some(letter) = stream.next().await.unwrap() {
+        open.push(letter);
+    }
+    open
 }
 
 async fn replay(config: &KafkaConfig, topic: &str, letters: &[Letter]) -> usize {
@@ -113,14 +122,14 @@ async fn what_was_refused_is_given_again_to_that_group_alone_and_has_its_effect_
     let other = world.member(OTHER, BATCH, seen.clone());
     world.wait_for(GROUP, 5).await;
 
-    let letters = open_letters(&config, &dead_letters()).await.unwrap();
+    let letters = open_letters(&config, &dead_letters()).await;
     assert_eq!(reasons(&letters), ["invalid_event"]);
     sqlx::query("alter table public.effects drop constraint effects_title_check")
         .execute(world.database.admin())
         .await
         .unwrap();
     assert_eq!(replay(&config, &dead_letters(), &letters).await, 1);
-    assert!(open_letters(&config, &dead_letters()).await.unwrap().is_empty());
+    assert!(open_letters(&config, &dead_letters()).await.is_empty());
     // As one that was ended between the replay and its note would be run again.
     for _ in 0..3 {
         assert_eq!(replay(&config, &dead_letters(), &letters).await, 1);
@@ -158,13 +167,13 @@ async fn what_is_given_again_looks_to_its_consumer_as_its_source_did_byte_for_by
     caught_up(&world.topics, GROUP).await;
     refusing.stop().await;
     // Refused a second time: the letter of it says where it came from all the same.
-    let letters = open_letters(&config, &dead_letters()).await.unwrap();
+    let letters = open_letters(&config, &dead_letters()).await;
     assert_eq!(letters[0].source.as_ref(), Some(&source));
     assert!(!letters[0].refused_again);
     replay(&config, &dead_letters(), &letters).await;
     let refusing = world.member(GROUP, BATCH, world.counting(GROUP));
     let again = eventually("a second letter", async || {
-        let letters = open_letters(&config, &dead_letters()).await.unwrap();
+        let letters = open_letters(&config, &dead_letters()).await;
         (!letters.is_empty()).then_some(letters)
     })
     .await;
@@ -202,6 +211,44 @@ async fn what_is_given_again_looks_to_its_consumer_as_its_source_did_byte_for_by
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_put_into_a_retry_topic_by_hand_is_handled_or_refused_like_any_other_and_holds_up_nothing()
+ {
+    let world = World::create().await;
+    let config = world.topics.config();
+    let registry = Registry::new(&world.topics.registry()).unwrap();
+    let (user_id, topic) = (Uuid::now_v7(), retry(TASK_EVENTS, GROUP));
+    let good = events(&[user_id], 1..=2);
+    put(&config, &topic, b"key", Some(b"poison"), &[]).await;
+    put(
+        &config,
+        &topic,
+        b"key",
+        Some(b"poison"),
+        &[("carillon-replay-of", b"elsewhere/0/1")],
+    )
+    .await;
+    put(
+        &config,
+        &topic,
+        b"key",
+        Some(b"poison"),
+        &[("carillon-replay-of", &[0xff])],
+    )
+    .await;
+    for event in &good {
+        let value = framed(&config, &registry, event).await;
+        put(&config, &topic, b"key", Some(&value), &[]).await;
+    }
+    let member = world.member(GROUP, BATCH, world.counting(GROUP));
+    world.wait_for(GROUP, good.len()).await;
+    caught_up(&world.topics, GROUP).await;
+    member.stop().await;
+    world.assert_once_and_in_order(&good).await;
+    let letters = open_letters(&config, &dead_letters()).await;
+    assert_eq!(reasons(&letters), ["not_framed"; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_dropped_is_open_no_more_and_lies_where_it_lay() {
     let world = World::create().await;
     let config = world.topics.config();
@@ -210,7 +257,7 @@ async fn what_is_dropped_is_open_no_more_and_lies_where_it_lay() {
     let member = world.member(GROUP, BATCH, world.counting(GROUP));
     caught_up(&world.topics, GROUP).await;
     member.stop().await;
-    let letters = open_letters(&config, &dead_letters()).await.unwrap();
+    let letters = open_letters(&config, &dead_letters()).await;
     assert_eq!(letters.len(), 5);
     let replayer = Replayer::new(&config).unwrap();
     assert_eq!(
@@ -220,7 +267,7 @@ async fn what_is_dropped_is_open_no_more_and_lies_where_it_lay() {
             .unwrap(),
         2
     );
-    let open = open_letters(&config, &dead_letters()).await.unwrap();
+    let open = open_letters(&config, &dead_letters()).await;
     let offsets = |letters: &[Letter]| letters.iter().map(|l| l.place.offset).collect::<Vec<_>>();
     assert_eq!(offsets(&open), [0, 3, 4]);
     let dropped = record_at(&config, &dead_letters(), 0, 1).await.unwrap().unwrap();
@@ -286,7 +333,7 @@ async fn eight_kinds_of_poison_pass_and_what_can_be_mended_has_its_effect_once_w
     let member = world.member(GROUP, WIDE, handler());
     world.wait_for(GROUP, good.len()).await;
     world.assert_once_and_in_order(&good).await;
-    let letters = open_letters(&config, &dead_letters()).await.unwrap();
+    let letters = open_letters(&config, &dead_letters()).await;
     let expected: Vec<&str> = poison.iter().map(|(reason, _)| *reason).collect();
     assert_eq!(reasons(&letters), expected);
     for (letter, (reason, value)) in letters.iter().zip(&poison) {
@@ -303,7 +350,7 @@ async fn eight_kinds_of_poison_pass_and_what_can_be_mended_has_its_effect_once_w
     registry.learn(UNKNOWN_SCHEMA_ID, &late);
     assert_eq!(replay(&config, &dead_letters(), &letters).await, 8);
     let open = eventually("seven are refused again", async || {
-        let open = open_letters(&config, &dead_letters()).await.unwrap();
+        let open = open_letters(&config, &dead_letters()).await;
         (open.len() == 7).then_some(open)
     })
     .await;
@@ -348,7 +395,7 @@ async fn a_record_that_no_dead_letter_topic_takes_is_passed_by_with_a_letter_tha
     let member = world.member(GROUP, WIDE, world.counting(GROUP));
     world.wait_for(GROUP, good.len()).await;
     member.stop().await;
-    let letters = open_letters(&config, &dead_letters()).await.unwrap();
+    let letters = open_letters(&config, &dead_letters()).await;
     assert_eq!(reasons(&letters), ["too_large"]);
     assert_eq!(letters[0].left_out_bytes, Some(12 << 20));
     let found = letters[0].source.as_ref().unwrap();
@@ -359,5 +406,5 @@ async fn a_record_that_no_dead_letter_topic_takes_is_passed_by_with_a_letter_tha
     // There is nothing to give again.
     assert!(letters[0].obstacle().is_some());
     assert_eq!(replay(&config, &dead_letters(), &letters).await, 0);
-    assert_eq!(open_letters(&config, &dead_letters()).await.unwrap().len(), 1);
+    assert_eq!(open_letters(&config, &dead_letters()).await.len(), 1);
 }
