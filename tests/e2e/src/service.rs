@@ -17,7 +17,7 @@ pub struct Service {
     child: Option<Child>,
 }
 
-/// The binary of a service, beside the test's own executable in target/<profile>/deps.
+/// The binary of a service: it lies above the folder of the test's own executable.
 pub(crate) fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.parent().unwrap().parent().unwrap().join(name)
