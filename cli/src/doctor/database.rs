@@ -56,6 +56,19 @@ const RIGHTS: &[(&str, &str, &str)] = &[
     ("email-sender", "select insert delete", "delivery.inbox"),
     ("email-sender", "select update", "delivery.account_mails"),
     ("email-sender", "insert", "outbox.events"),
+    (
+        "webhook-sender",
+        "select insert update delete",
+        "webhooks.deliveries webhooks.queues",
+    ),
+    (
+        "webhook-sender",
+        "select insert delete",
+        "webhooks.inbox webhooks.attempts",
+    ),
+    ("webhook-sender", "select update", "webhooks.endpoints"),
+    ("webhook-sender", "select delete", "webhooks.secrets"),
+    ("webhook-sender", "insert", "delivery.account_mails"),
     ("audit-sink", "select insert", "audit.events"),
 ];
 

@@ -343,7 +343,7 @@ async fn no_consumer_is_held_up_by_poison_and_what_an_operator_gives_again_has_i
         (world.count(inbox).await, world.count("reminders.tasks").await),
         (12, 12)
     );
-    let lag = world.answer(&["lag", "--max-messages", "0"]);
+    let lag = world.answer(&["lag", "--group", group, "--max-messages", "0"]);
     assert!(
         lag.as_array().unwrap().iter().all(|row| row["members"] == 1),
         "{lag}"
