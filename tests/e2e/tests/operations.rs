@@ -3,7 +3,7 @@
 
 use std::process::Output;
 
-use e2e::Platform;
+use e2e::{Platform, SERVICES};
 use schemas::topics::TASK_EVENTS;
 use serde_json::Value;
 use support::{eventually, stack};
@@ -109,7 +109,8 @@ async fn set_up(platform: &Platform, what: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_platform_has_nothing_wrong_and_every_command_of_the_page_does_what_it_says() {
-    let platform = Platform::start().await;
+    let services: Vec<&str> = SERVICES.into_iter().chain(["webhook-sender"]).collect();
+    let platform = Platform::of(&services).await;
     let url = stack("DATABASE_URL");
     let (server, _) = url.rsplit_once('/').unwrap();
     let owner = format!("{server}/{}", platform.database().name());
