@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod arguments;
+mod audit;
 mod database;
 mod deliveries;
 mod dlq;
@@ -52,6 +53,9 @@ enum Command {
     /// Safe to run by many at once. DATABASE_URL is the owner's; `<SERVICE>_DATABASE_PASSWORD` (or `…_FILE`), where set, becomes
     /// the password of that service's role, and OPERATOR_DATABASE_PASSWORD that of carillon_operator.
     Migrate,
+    /// The audit trail.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Topics, as they are declared in schemas/src/topics.rs.
     #[command(subcommand)]
     Topics(topics::Topics),
@@ -111,6 +115,7 @@ async fn run(command: Command, format: Format) -> anyhow::Result<Verdict> {
     match command {
         Command::Doctor => doctor::run(format).await,
         Command::Migrate => migrate::run(format).await,
+        Command::Audit(command) => audit::run(&command).await,
         Command::Topics(command) => topics::run(command, format).await,
         Command::Schemas(command) => schemas_command::run(command, format).await,
         Command::Dlq(command) => dlq::run(command, format).await,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use audit::SealKey;
 use db::DatabaseConfig;
 use kafka::{BatchConfig, KafkaConfig, RegistryConfig};
 use service::config::{Env, ServiceConfig};
@@ -21,13 +22,17 @@ pub struct Config {
     pub batch: BatchConfig,
     /// `AUDIT_RETENTION_DAYS`: partitions of days longer ago are dropped.
     pub retention_days: i32,
+    /// `AUDIT_SEAL_SECONDS`: how long rows wait at most to be sealed together.
+    pub seal_interval: Duration,
+    /// `AUDIT_SEAL_KEY`: what seals are made with, if with a key.
+    pub seal_key: Option<SealKey>,
 }
 
 impl Config {
     /// Reads the settings.
     pub fn from_env(env: &mut Env) -> Option<Self> {
         let service = ServiceConfig::from_env(env, 8006);
-        // One for the loop, one each for the probe and the partitions, one to spare.
+        // One each for the loop, the probe, the partitions and the seals.
         let database = DatabaseConfig::from_env(env, "audit-sink", 4);
         let kafka = KafkaConfig::from_env(env);
         let registry = RegistryConfig::from_env(env);
@@ -41,6 +46,12 @@ impl Config {
             Duration::ZERO..=Duration::from_secs(10),
         );
         let retention_days = env.within("AUDIT_RETENTION_DAYS", 90, 1..=36_500);
+        let seal_interval = env.duration_seconds(
+            "AUDIT_SEAL_SECONDS",
+            Duration::from_mins(1),
+            Duration::from_secs(1)..=Duration::from_hours(1),
+        );
+        let seal_key = SealKey::from_env(env);
         Some(Self {
             service: service?,
             database: database?,
@@ -52,6 +63,8 @@ impl Config {
                 ..batch?
             },
             retention_days: retention_days?,
+            seal_interval: seal_interval?,
+            seal_key: seal_key?,
         })
     }
 }

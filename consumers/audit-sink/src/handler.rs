@@ -12,6 +12,7 @@ use service::metrics;
 use sqlx::{PgConnection, PgPool};
 
 use crate::rows::{Rows, Unreadable};
+use crate::seals::Added;
 
 static PERSISTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     metrics::counter_vec(
@@ -26,9 +27,9 @@ macro_rules! insert {
         concat!(
             "with fresh as (
                  insert into audit.events (event_id, occurred_at, topic, partition_id, offset_id, event_type, user_id,
-                                           task_id, actor, payload, raw, headers)
+                                           task_id, actor, payload, raw, headers, segment)
                  select event_id, occurred_at, topic, partition_id, offset_id, event_type, user_id, task_id, actor,
-                        payload::jsonb, raw, headers::jsonb
+                        payload::jsonb, raw, headers::jsonb, $13
                  from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::integer[], $5::bigint[], $6::text[],
                              $7::uuid[], $8::uuid[], $9::text[], $10::text[], $11::bytea[], $12::text[])
                       as r (event_id, occurred_at, topic, partition_id, offset_id, event_type, user_id, task_id, actor,
@@ -54,17 +55,22 @@ const INSERT_DEAD_LETTERS: &str =
 pub struct Sink {
     pool: PgPool,
     registry: Arc<Registry>,
+    added: Arc<Added>,
 }
 
 /// How many rows of each type and topic a statement added.
-type Added = Vec<(String, String, i64)>;
+type Counts = Vec<(String, String, i64)>;
 
 impl Sink {
-    /// A sink that writes through `pool`.
+    /// A sink that writes through `pool`, and notes how much in `added`.
     #[must_use]
-    pub fn new(pool: PgPool, registry: Arc<Registry>) -> Self {
+    pub fn new(pool: PgPool, registry: Arc<Registry>, added: Arc<Added>) -> Self {
         LazyLock::force(&PERSISTED);
-        Self { pool, registry }
+        Self {
+            pool,
+            registry,
+            added,
+        }
     }
 
     /// The batch as rows: those of events and unreadable records, and those of dead letters.
@@ -97,7 +103,11 @@ impl Sink {
         dead_letters: Range<usize>,
     ) -> Result<(), sqlx::Error> {
         let mut tx = self.pool.begin().await?;
-        let mut added = Added::new();
+        // Not closed before this transaction has ended: see docs/adr/0014.
+        let segment: i64 = sqlx::query_scalar("select audit.open_segment()")
+            .fetch_one(&mut *tx)
+            .await?;
+        let mut added = Counts::new();
         let mut given: HashMap<&str, u64> = HashMap::new();
         for topic in slice(&rows.topics, &events)
             .iter()
@@ -106,7 +116,7 @@ impl Sink {
             *given.entry(topic).or_default() += 1;
         }
         if !events.is_empty() {
-            added.extend(insert(&mut tx, INSERT_EVENTS, rows, events).await?);
+            added.extend(insert(&mut tx, INSERT_EVENTS, rows, events, segment).await?);
         }
         if !dead_letters.is_empty() {
             // Two sinks have the same record for a moment after a rebalance. The second must see what the first added.
@@ -115,13 +125,14 @@ impl Sink {
                 .await?;
             // One by one, so that each sees those before it; they are few.
             for n in dead_letters {
-                added.extend(insert(&mut tx, INSERT_DEAD_LETTERS, dead, n..n + 1).await?);
+                added.extend(insert(&mut tx, INSERT_DEAD_LETTERS, dead, n..n + 1, segment).await?);
             }
         }
         tx.commit().await?;
         for (event_type, topic, count) in added {
             let count = u64::try_from(count).unwrap_or(0);
             PERSISTED.with_label_values(&[event_type]).inc_by(count);
+            self.added.note(count);
             count_events(AUDIT_SINK.name, &topic, Outcome::Handled, count);
             if let Some(given) = given.get_mut(topic.as_str()) {
                 *given = given.saturating_sub(count);
@@ -161,7 +172,8 @@ async fn insert(
     sql: &'static str,
     rows: &Rows<'_>,
     range: Range<usize>,
-) -> Result<Added, sqlx::Error> {
+    segment: i64,
+) -> Result<Counts, sqlx::Error> {
     sqlx::query_as(sql)
         .bind(slice(&rows.event_ids, &range))
         .bind(slice(&rows.occurred_at, &range))
@@ -175,6 +187,7 @@ async fn insert(
         .bind(slice(&rows.payloads, &range))
         .bind(slice(&rows.raws, &range))
         .bind(slice(&rows.headers, &range))
+        .bind(segment)
         .fetch_all(tx)
         .await
 }

@@ -5,6 +5,7 @@ mod handler;
 mod json;
 pub mod partitions;
 mod rows;
+pub mod seals;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         config.batch,
         health.component("consumer", Duration::from_mins(2)),
     )?;
-    let sink = Sink::new(pool.clone(), registry);
+    let added = Arc::new(seals::Added::default());
+    let sink = Sink::new(pool.clone(), registry, Arc::clone(&added));
     let postgres = health.component("postgres", Duration::from_mins(1));
 
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
@@ -49,6 +51,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         Ok(())
     });
     let (tried, first_try) = oneshot::channel();
+    let sealer = seals::Sealer {
+        interval: config.seal_interval,
+        key: config.seal_key,
+        retention_days: config.retention_days,
+    };
+    supervisor.spawn("seals", seals::run(pool.clone(), sealer, added, shutdown.clone()));
     supervisor.spawn(
         "partitions",
         partitions::maintain(pool, config.retention_days, tried, shutdown.clone()),

@@ -9,7 +9,7 @@ struct Rights {
     may_not: &'static [&'static str],
 }
 
-const TABLES: [&str; 28] = [
+const TABLES: [&str; 30] = [
     "api.idempotency_keys",
     "accounts.users",
     "accounts.sessions",
@@ -38,6 +38,8 @@ const TABLES: [&str; 28] = [
     "webhooks.deliveries",
     "webhooks.attempts",
     "webhooks.queues",
+    "audit.chain",
+    "audit.seals",
 ];
 
 /// Beside these every service is refused everything on every table.
@@ -112,6 +114,8 @@ const RIGHTS: [Rights; 8] = [
             "select setval('outbox.events_seq', 1)",
             "select outbox.rebase()",
             "select audit.drop_partitions('2000-01-01')",
+            "select audit.close_segment('0 s')",
+            "select * from audit.seals",
             "select link_token from delivery.account_mails",
             "insert into delivery.account_mails (state) values ('sent')",
             "create table public.mine ()",
@@ -221,8 +225,19 @@ const RIGHTS: [Rights; 8] = [
             "insert into audit.events default values",
             "select audit.ensure_partitions(current_date, 2)",
             "select audit.drop_partitions('2000-01-01')",
+            "select audit.open_segment()",
+            "select audit.close_segment('1 hour')",
+            "select * from audit.seals",
+            "insert into audit.seals default values",
+            "select * from audit.chain",
+            "update audit.chain set sealed_segment = 1",
         ],
         may_not: &[
+            "update audit.events set payload = null",
+            "delete from audit.events",
+            "update audit.seals set leaves = null",
+            "delete from audit.seals",
+            "update audit.chain set open_segment = 1",
             "truncate audit.events",
             "drop table audit.events_default",
             "insert into audit.events_default default values",
@@ -312,6 +327,8 @@ fn every_statement() -> Vec<String> {
                 "webhooks.attempts" => "number",
                 "webhooks.queues" => "due_at",
                 "audit.events" => "topic",
+                "audit.chain" => "sealed_segment",
+                "audit.seals" => "leaves",
                 _ => "processed_at",
             };
             [

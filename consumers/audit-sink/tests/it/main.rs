@@ -9,12 +9,14 @@ mod events;
 mod partitions;
 mod rate;
 mod records;
+mod seals;
 mod service_loop;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use audit_sink::Sink;
+use audit_sink::seals::Added;
 use kafka::{BatchConfig, Consumer, ProcessError, Processor, Record, Registry, RegistryConfig, Rejection};
 use schemas::topics::audited;
 use sqlx::PgPool;
@@ -29,7 +31,11 @@ fn sink(database: &Database, registry: &RegistryConfig) -> Sink {
 }
 
 fn sink_into(pool: PgPool, registry: &RegistryConfig) -> Sink {
-    Sink::new(pool, Arc::new(Registry::new(registry).unwrap()))
+    Sink::new(
+        pool,
+        Arc::new(Registry::new(registry).unwrap()),
+        Arc::new(Added::default()),
+    )
 }
 
 fn batch_config() -> BatchConfig {

@@ -119,9 +119,9 @@ impl Columns {
     async fn insert(&self, pool: &PgPool) {
         sqlx::query(
             "insert into audit.events (event_id, occurred_at, topic, partition_id, offset_id, event_type, user_id,
-                                       task_id, actor, payload, raw, headers)
+                                       task_id, actor, payload, raw, headers, segment)
              select event_id, occurred_at, topic, partition_id, offset_id, event_type, user_id, task_id, actor,
-                    payload::jsonb, raw, headers::jsonb
+                    payload::jsonb, raw, headers::jsonb, 1
              from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::integer[], $5::bigint[], $6::text[],
                          $7::uuid[], $8::uuid[], $9::text[], $10::text[], $11::bytea[], $12::text[])
                   as r (event_id, occurred_at, topic, partition_id, offset_id, event_type, user_id, task_id, actor,

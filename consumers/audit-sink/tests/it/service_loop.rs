@@ -28,6 +28,8 @@ pub(crate) fn start(
         registry: topics.registry(),
         batch: batch_config(),
         retention_days: 90,
+        seal_interval: std::time::Duration::from_secs(1),
+        seal_key: None,
     };
     let shutdown = CancellationToken::new();
     let service = tokio::spawn(audit_sink::run(config, shutdown.clone()));
