@@ -11,10 +11,13 @@ use prometheus::{Gauge, IntCounterVec};
 use service::metrics;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Rows of one seal, and so what is in memory at once.
 const ROWS_PER_SEAL: usize = 10_000;
+/// A round comes at least so often, to seal what other reasons have closed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// So many rows close a segment before its time: a backlog makes more segments, not larger ones.
 const ROWS_PER_SEGMENT: u64 = 50_000;
 
@@ -59,19 +62,22 @@ pub async fn run(
     added: std::sync::Arc<Added>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let mut next_round = Instant::now();
     loop {
-        let many = added.rows.load(Ordering::Relaxed) >= ROWS_PER_SEGMENT;
-        if many {
-            added.rows.store(0, Ordering::Relaxed);
-        }
-        let least_age = if many { Duration::ZERO } else { sealer.interval };
-        if let Err(error) = sealer.round(&pool, least_age).await {
-            tracing::warn!(error = %error, "the audit trail could not be sealed; tried again soon");
-        }
-        tokio::select! {
+        let result = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = added.enough.notified() => {}
-            () = tokio::time::sleep(sealer.interval.min(Duration::from_secs(10))) => {}
+            // Closing is cheap. Sealing can wait until its time: a backlog has other worries.
+            () = added.enough.notified() => {
+                added.rows.store(0, Ordering::Relaxed);
+                sealer.close(&pool, Duration::ZERO).await.map(|_| ())
+            }
+            () = sleep_until(next_round) => {
+                next_round = Instant::now() + sealer.interval.min(LONGEST_PAUSE);
+                sealer.round(&pool, sealer.interval).await
+            }
+        };
+        if let Err(error) = result {
+            tracing::warn!(error = %error, "the audit trail could not be sealed; tried again soon");
         }
     }
 }
@@ -94,6 +100,19 @@ impl Sealer {
     /// When the database does not answer or refuses, or a lock is not to be had at once.
     pub async fn round(&self, pool: &PgPool, least_age: Duration) -> Result<(), sqlx::Error> {
         LazyLock::force(&SEALS);
+        let open = self.close(pool, least_age).await?;
+        let sealed: i64 = sqlx::query_scalar("select sealed_segment from audit.chain")
+            .fetch_one(pool)
+            .await?;
+        for segment in sealed + 1..open {
+            self.seal_segment(pool, segment).await?;
+        }
+        self.seal_drop(pool).await?;
+        report(pool).await
+    }
+
+    /// Closes the open segment if it is that old; returns the one that is open then.
+    async fn close(&self, pool: &PgPool, least_age: Duration) -> Result<i64, sqlx::Error> {
         let mut tx = pool.begin().await?;
         // Whoever writes keeps us from closing, and while we wait nobody else begins to write.
         sqlx::query("set local lock_timeout = '2s'")
@@ -104,14 +123,7 @@ impl Sealer {
             .fetch_one(&mut *tx)
             .await?;
         tx.commit().await?;
-        let sealed: i64 = sqlx::query_scalar("select sealed_segment from audit.chain")
-            .fetch_one(pool)
-            .await?;
-        for segment in sealed + 1..open {
-            self.seal_segment(pool, segment).await?;
-        }
-        self.seal_drop(pool).await?;
-        report(pool).await
+        Ok(open)
     }
 
     /// Seals a closed segment, a day at a time: stopped in between, it goes on with the next day.
