@@ -3,15 +3,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use api::recover::{self, Recovered};
 use audit::{Anchor, Finding, Range, SealKey};
-use chrono::NaiveDate;
-use clap::{Args, Subcommand};
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use clap::{Args, Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
+use serde::Serialize;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{Postgres, pool::PoolConnection};
+use sqlx::{Connection, Postgres, pool::PoolConnection};
+use uuid::Uuid;
 
-use crate::output::{Verdict, note, say};
+use crate::output::{self, Format, Verdict, note, say};
 
 /// So many findings are printed one by one; the others are only counted.
 const PRINTED: u64 = 1000;
@@ -21,6 +24,38 @@ pub(crate) enum Audit {
     /// Looks whether the audit trail is as it was sealed. Exit code 1, with day and segment, when a row was edited, deleted or
     /// inserted, or a seal. DATABASE_URL is the owner's; AUDIT_SEAL_KEY (or …_FILE) the audit sink's, if it has one.
     Verify(Verify),
+    /// Prints what happened to a task or to all that a person has, oldest first. DATABASE_URL is the owner's.
+    Show(Show),
+    /// Brings a task back that is gone for good, as the trail last saw it, and tells of it by a TaskRestored. Does nothing when
+    /// the task is there. DATABASE_URL is the owner's.
+    Restore(Restore),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// What the id is of.
+    of: Of,
+    /// The id of the task or the person.
+    id: Uuid,
+    /// At most so many events.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    limit: i64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Of {
+    Task,
+    User,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// Whose task it is.
+    #[arg(long)]
+    user: Uuid,
+    /// Its id.
+    #[arg(long)]
+    task: Uuid,
 }
 
 #[derive(Debug, Args)]
@@ -39,9 +74,11 @@ pub(crate) struct Verify {
     old_key_file: Vec<PathBuf>,
 }
 
-pub(crate) async fn run(command: &Audit) -> anyhow::Result<Verdict> {
+pub(crate) async fn run(command: &Audit, format: Format) -> anyhow::Result<Verdict> {
     match command {
         Audit::Verify(arguments) => verify(arguments).await,
+        Audit::Show(arguments) => show(arguments, format).await,
+        Audit::Restore(arguments) => restore(arguments).await,
     }
 }
 
@@ -108,7 +145,97 @@ async fn verify(arguments: &Verify) -> anyhow::Result<Verdict> {
         _ => say("there are no seals"),
     }
     if report.findings > 0 {
-        note(format_args!("{} places are not as they were sealed", report.findings));
+        note(format_args!(
+            "{} places are not as they were sealed",
+            report.findings
+        ));
     }
     Ok(Verdict::wrong_if(report.findings > 0))
+}
+
+#[derive(Debug, Serialize, sqlx::FromRow)]
+struct Happened {
+    event_id: Uuid,
+    occurred_at: DateTime<Utc>,
+    event_type: String,
+    actor: Option<String>,
+    user_id: Option<Uuid>,
+    task_id: Option<Uuid>,
+    #[serde(skip)]
+    version: Option<String>,
+    #[serde(skip)]
+    title: Option<String>,
+    payload: Option<serde_json::Value>,
+}
+
+async fn show(arguments: &Show, format: Format) -> anyhow::Result<Verdict> {
+    let url = service::config::load(|env| env.secret("DATABASE_URL"))?;
+    let mut connection = connect(&url).await?;
+    let (task, user) = match arguments.of {
+        Of::Task => (Some(arguments.id), None),
+        Of::User => (None, Some(arguments.id)),
+    };
+    let rows: Vec<Happened> = sqlx::query_as(
+        "select event_id, occurred_at, event_type, actor, user_id, task_id, payload #>> '{task,version}' as version,
+                payload #>> '{task,title}' as title, payload
+         from audit.events
+         where ($1::uuid is null or task_id = $1) and ($2::uuid is null or user_id = $2)
+         order by occurred_at, event_id limit $3",
+    )
+    .bind(task)
+    .bind(user)
+    .bind(arguments.limit)
+    .fetch_all(&mut *connection)
+    .await
+    .context("cannot read the audit trail")?;
+    if rows.is_empty() {
+        bail!("the trail has nothing of {}", arguments.id);
+    }
+    match format {
+        Format::Json => output::json(&rows)?,
+        Format::Table => output::table(
+            std::iter::once(["OCCURRED AT", "TYPE", "BY", "TASK", "VERSION", "TITLE"].map(str::to_owned))
+                .chain(rows.iter().map(|row| {
+                    [
+                        row.occurred_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+                        row.event_type.clone(),
+                        row.actor.clone().unwrap_or_default(),
+                        row.task_id.map(|id| id.to_string()).unwrap_or_default(),
+                        row.version.clone().unwrap_or_default(),
+                        row.title.clone().unwrap_or_default(),
+                    ]
+                })),
+        ),
+    }
+    if i64::try_from(rows.len()).is_ok_and(|rows| rows == arguments.limit) {
+        note("there may be more: --limit");
+    }
+    Ok(Verdict::Fine)
+}
+
+async fn restore(arguments: &Restore) -> anyhow::Result<Verdict> {
+    let url = service::config::load(|env| env.secret("DATABASE_URL"))?;
+    let mut connection = connect(&url).await?;
+    let mut tx = connection.begin().await?;
+    let recovered = recover::task(&mut tx, arguments.user, arguments.task)
+        .await
+        .context("cannot restore the task")?;
+    tx.commit().await?;
+    match recovered {
+        Recovered::Restored(task) => say(format_args!(
+            "task {} is back, as version {}",
+            task.id, task.version
+        )),
+        Recovered::ThereAlready(task) => say(format_args!(
+            "task {} is there, as version {}: nothing was done",
+            task.id, task.version
+        )),
+        Recovered::NotInTrail => bail!(
+            "the trail has nothing of a task {} of {}",
+            arguments.task,
+            arguments.user
+        ),
+        Recovered::NoAccount => bail!("{} has no account", arguments.user),
+    }
+    Ok(Verdict::Fine)
 }

@@ -115,7 +115,7 @@ async fn run(command: Command, format: Format) -> anyhow::Result<Verdict> {
     match command {
         Command::Doctor => doctor::run(format).await,
         Command::Migrate => migrate::run(format).await,
-        Command::Audit(command) => audit::run(&command).await,
+        Command::Audit(command) => audit::run(&command, format).await,
         Command::Topics(command) => topics::run(command, format).await,
         Command::Schemas(command) => schemas_command::run(command, format).await,
         Command::Dlq(command) => dlq::run(command, format).await,

@@ -1,4 +1,4 @@
--- Seals over the audit trail: rows are sealed in segments, and each seal holds the hash of the one before (docs/adr/0014).
+-- Seals over the audit trail: rows are sealed in segments, and each seal holds the hash of the one before (docs/adr/0017).
 set local lock_timeout = '10s';
 
 -- Which segment takes rows, and up to which one they are sealed.

@@ -1,6 +1,7 @@
 //! The command as a shell sees it, on a database and topics of each test's own.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod audit;
 mod commands;
 mod doctor;
 mod occurrences;

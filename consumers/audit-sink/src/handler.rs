@@ -103,7 +103,7 @@ impl Sink {
         dead_letters: Range<usize>,
     ) -> Result<(), sqlx::Error> {
         let mut tx = self.pool.begin().await?;
-        // Not closed before this transaction has ended: see docs/adr/0014.
+        // Not closed before this transaction has ended: see docs/adr/0017.
         let segment: i64 = sqlx::query_scalar("select audit.open_segment()")
             .fetch_one(&mut *tx)
             .await?;

@@ -1,4 +1,4 @@
-//! Seals over what is in the trail: an edit, a removal or an addition shows afterwards (docs/adr/0014). Every sink runs this,
+//! Seals over what is in the trail: an edit, a removal or an addition shows afterwards (docs/adr/0017). Every sink runs this,
 //! and one at a time does it.
 
 use std::sync::LazyLock;

@@ -18,6 +18,7 @@ mod passwords;
 mod problem;
 mod query;
 mod rate_limit;
+pub mod recover;
 mod recurring;
 mod reminders;
 mod routes;

@@ -55,7 +55,7 @@ async fn check_with(
     let mut findings = Vec::new();
     let mut connection = database.admin().acquire().await.unwrap();
     let report = verify(&mut connection, keys, range, anchors, |finding| {
-        findings.push(finding)
+        findings.push(finding);
     })
     .await
     .unwrap();
