@@ -75,7 +75,7 @@ pub async fn ensure_topics(
 /// topic does not exist.
 ///
 /// # Errors
-/// When the cluster does not answer within 10 s.
+/// When the cluster does not answer within 30 s.
 pub async fn describe_topics(
     config: &KafkaConfig,
     topics: &[Topic],
@@ -83,7 +83,7 @@ pub async fn describe_topics(
     let admin: AdminClient<DefaultClientContext> = config.client("carillon-admin").create()?;
     let admin = Arc::new(admin);
     let asking = Arc::clone(&admin);
-    let timeout = Duration::from_secs(10);
+    let timeout = Duration::from_secs(30);
     let metadata = blocking(move || asking.inner().fetch_metadata(None, timeout)).await?;
     let mut states = Vec::new();
     for topic in topics {
