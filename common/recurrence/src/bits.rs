@@ -19,6 +19,10 @@ impl Bits {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0 == [0; 6]
+    }
+
     /// How many are smaller.
     pub(crate) fn below(&self, index: usize) -> usize {
         let (word, bit) = (index / 64, index % 64);

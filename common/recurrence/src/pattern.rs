@@ -856,6 +856,9 @@ impl Periods {
             else {
                 return Ok(None);
             };
+            if period.dates.is_empty() {
+                continue;
+            }
             if let Some(found) = self.first_in(&period, from) {
                 // The period after may have a day in this one.
                 let other = match self.period(dates, number + 1) {
