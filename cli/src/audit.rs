@@ -1,19 +1,16 @@
 //! `carillon audit`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use api::recover::{self, Recovered};
 use audit::{Anchor, Finding, Range, SealKey};
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use clap::{Args, Subcommand, ValueEnum};
-use secrecy::ExposeSecret;
 use serde::Serialize;
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{Connection, Postgres, pool::PoolConnection};
 use uuid::Uuid;
 
+use crate::database;
 use crate::output::{self, Format, Verdict, note, say};
 
 /// So many findings are printed one by one; the others are only counted.
@@ -82,18 +79,6 @@ pub(crate) async fn run(command: &Audit, format: Format) -> anyhow::Result<Verdi
     }
 }
 
-async fn connect(url: &secrecy::SecretString) -> anyhow::Result<PoolConnection<Postgres>> {
-    PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(Duration::from_secs(30))
-        .connect(url.expose_secret())
-        .await
-        .context("cannot reach the database at DATABASE_URL")?
-        .acquire()
-        .await
-        .context("cannot reach the database at DATABASE_URL")
-}
-
 async fn verify(arguments: &Verify) -> anyhow::Result<Verdict> {
     let (url, key) = service::config::load(|env| {
         let url = env.secret("DATABASE_URL");
@@ -117,7 +102,10 @@ async fn verify(arguments: &Verify) -> anyhow::Result<Verdict> {
         }
         printed += 1;
     };
-    let mut connection = connect(&url).await?;
+    let pool = database::connect_to(&url)
+        .await
+        .context("cannot reach the database at DATABASE_URL")?;
+    let mut connection = pool.acquire().await?;
     let report = audit::verify(&mut connection, &keys, range, &arguments.anchor, print)
         .await
         .context("cannot read the audit trail")?;
@@ -169,8 +157,7 @@ struct Happened {
 }
 
 async fn show(arguments: &Show, format: Format) -> anyhow::Result<Verdict> {
-    let url = service::config::load(|env| env.secret("DATABASE_URL"))?;
-    let mut connection = connect(&url).await?;
+    let pool = database::connect().await?;
     let (task, user) = match arguments.of {
         Of::Task => (Some(arguments.id), None),
         Of::User => (None, Some(arguments.id)),
@@ -185,7 +172,7 @@ async fn show(arguments: &Show, format: Format) -> anyhow::Result<Verdict> {
     .bind(task)
     .bind(user)
     .bind(arguments.limit)
-    .fetch_all(&mut *connection)
+    .fetch_all(&pool)
     .await
     .context("cannot read the audit trail")?;
     if rows.is_empty() {
@@ -214,9 +201,7 @@ async fn show(arguments: &Show, format: Format) -> anyhow::Result<Verdict> {
 }
 
 async fn restore(arguments: &Restore) -> anyhow::Result<Verdict> {
-    let url = service::config::load(|env| env.secret("DATABASE_URL"))?;
-    let mut connection = connect(&url).await?;
-    let mut tx = connection.begin().await?;
+    let mut tx = database::connect().await?.begin().await?;
     let recovered = recover::task(&mut tx, arguments.user, arguments.task)
         .await
         .context("cannot restore the task")?;

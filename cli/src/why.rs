@@ -1,15 +1,12 @@
 //! `carillon why`.
 
-use std::time::Duration;
-
 use ::why::{Fate, Story};
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, ValueEnum};
-use secrecy::ExposeSecret;
 use serde_json::json;
-use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
+use crate::database;
 use crate::output::{self, Format, Verdict, say};
 
 /// Tells what happened to a reminder, or to all of a task, and what will.
@@ -28,13 +25,7 @@ enum Of {
 }
 
 pub(crate) async fn run(arguments: &Why, format: Format) -> anyhow::Result<Verdict> {
-    let url = service::config::load(|env| env.secret("DATABASE_URL"))?;
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(Duration::from_secs(30))
-        .connect(url.expose_secret())
-        .await
-        .context("cannot reach the database at DATABASE_URL")?;
+    let pool = database::connect().await?;
     let mut connection = pool.acquire().await?;
     let Some(user_id) = ::why::owner_of(&mut connection, arguments.id).await? else {
         bail!("nobody has a {} with the id {}", name(arguments.of), arguments.id);

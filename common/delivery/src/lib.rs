@@ -4,9 +4,11 @@ mod channel;
 mod claim;
 pub mod metrics;
 mod record;
+mod retention;
 pub mod retry;
 mod send;
 
 pub use channel::{About, Call, Channel, Leave, Outcomes, call};
 pub use claim::{Claim, Outcome, RecordError, Recorded, Verdict, milliseconds, since, write};
+pub use retention::sweep_hourly;
 pub use send::{SendLoop, stale_after};

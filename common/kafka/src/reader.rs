@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
@@ -177,23 +177,47 @@ pub(crate) async fn watermarks(
 ) -> Result<BTreeMap<i32, Watermarks>, KafkaError> {
     let (client, name) = (Arc::clone(client), name.to_owned());
     blocking(move || {
-        let metadata = client.fetch_metadata(Some(&name), PATIENCE)?;
-        let topic = metadata.topics().iter().find(|topic| topic.name() == name);
-        let partitions = topic.map(|topic| topic.partitions()).unwrap_or_default();
-        if partitions.is_empty() {
-            return Err(KafkaError::MetadataFetch(
-                RDKafkaErrorCode::UnknownTopicOrPartition,
-            ));
+        let since = Instant::now();
+        loop {
+            match ask_watermarks(&client, &name) {
+                // A topic that was just made has no leaders yet, or others than librdkafka remembers.
+                Err(error) if is_moving(&error) && since.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                answer => return answer,
+            }
         }
-        partitions
-            .iter()
-            .map(|partition| {
-                let (low, high) = client.fetch_watermarks(&name, partition.id(), PATIENCE)?;
-                Ok((partition.id(), Watermarks { low, high }))
-            })
-            .collect()
     })
     .await
+}
+
+fn ask_watermarks(
+    client: &StreamConsumer,
+    name: &str,
+) -> Result<BTreeMap<i32, Watermarks>, KafkaError> {
+    let metadata = client.fetch_metadata(Some(name), PATIENCE)?;
+    let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+    let partitions = topic.map(|topic| topic.partitions()).unwrap_or_default();
+    if partitions.is_empty() {
+        return Err(KafkaError::MetadataFetch(
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+        ));
+    }
+    partitions
+        .iter()
+        .map(|partition| {
+            let (low, high) = client.fetch_watermarks(name, partition.id(), PATIENCE)?;
+            Ok((partition.id(), Watermarks { low, high }))
+        })
+        .collect()
+}
+
+/// Whether a partition has another leader than the one asked, or none for the moment.
+fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+    )
 }
 
 /// librdkafka's answers to questions block.

@@ -358,6 +358,9 @@ impl Dates {
 
     /// The dates of four centuries from 1970, after which they repeat, unless there are more than so many.
     pub(crate) fn cycle(&self, most: usize) -> Option<Vec<Day>> {
+        if self.open {
+            return None;
+        }
         let mut days = Vec::new();
         for year in 1970..2370 {
             let dates = self.year(year);
@@ -366,7 +369,7 @@ impl Dates {
                 days.push(new_year(year) + found as Day - 1);
                 next = dates.next(found + 1);
             }
-            if self.open || days.len() > most {
+            if days.len() > most {
                 return None;
             }
         }

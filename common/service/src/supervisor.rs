@@ -51,6 +51,22 @@ impl Supervisor {
         self.names.insert(id, name.into());
     }
 
+    /// [`spawn`](Self::spawn), for a task that cannot fail.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn spawn_infallible(
+        &mut self,
+        name: impl Into<String>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.spawn(name, async move {
+            task.await;
+            Ok(())
+        });
+    }
+
     /// Waits for the stop, then for the tasks.
     ///
     /// # Errors

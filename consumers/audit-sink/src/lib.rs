@@ -45,11 +45,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         "http",
         http::serve(listener, http::admin_router(health), shutdown.clone()),
     );
-    let probe = db::probe(pool.clone(), postgres, shutdown.clone());
-    supervisor.spawn("postgres-probe", async move {
-        probe.await;
-        Ok(())
-    });
+    supervisor.spawn_infallible(
+        "postgres-probe",
+        db::probe(pool.clone(), postgres, shutdown.clone()),
+    );
     let (tried, first_try) = oneshot::channel();
     let sealer = seals::Sealer {
         interval: config.seal_interval,

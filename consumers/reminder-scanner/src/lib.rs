@@ -62,14 +62,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let stop = shutdown.clone();
     supervisor.spawn("consumer", async move { Ok(consumer.run(events, stop).await?) });
     supervisor.spawn("fire", firing.run(shutdown.clone()));
-    let probe = db::probe(pool.clone(), postgres, shutdown.clone());
-    supervisor.spawn("postgres-probe", async move {
-        probe.await;
-        Ok(())
-    });
-    supervisor.spawn("inbox", async move {
-        inbox::REMINDER_SCANNER.sweep_hourly(pool, shutdown).await;
-        Ok(())
-    });
+    supervisor.spawn_infallible(
+        "postgres-probe",
+        db::probe(pool.clone(), postgres, shutdown.clone()),
+    );
+    supervisor.spawn_infallible("inbox", inbox::REMINDER_SCANNER.sweep_hourly(pool, shutdown));
     supervisor.run().await
 }

@@ -65,19 +65,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let stop = shutdown.clone();
     supervisor.spawn("consumer", async move { Ok(consumer.run(events, stop).await?) });
     supervisor.spawn("sender", sender.run(shutdown.clone()));
-    let probe = db::probe(pool.clone(), postgres, shutdown.clone());
-    supervisor.spawn("postgres-probe", async move {
-        probe.await;
-        Ok(())
-    });
-    let retention = retention::sweep_hourly(pool.clone(), config.send.retention_days, shutdown.clone());
-    supervisor.spawn("retention", async move {
-        retention.await;
-        Ok(())
-    });
-    supervisor.spawn("inbox", async move {
-        inbox::WEBHOOK_SENDER.sweep_hourly(pool, shutdown).await;
-        Ok(())
-    });
+    supervisor.spawn_infallible(
+        "postgres-probe",
+        db::probe(pool.clone(), postgres, shutdown.clone()),
+    );
+    supervisor.spawn_infallible(
+        "retention",
+        retention::sweep_hourly(pool.clone(), config.send.retention_days, shutdown.clone()),
+    );
+    supervisor.spawn_infallible("inbox", inbox::WEBHOOK_SENDER.sweep_hourly(pool, shutdown));
     supervisor.run().await
 }

@@ -1,13 +1,12 @@
 //! Deliveries that are over are kept for a while, for whoever asks what became of one, and then removed with the log of
 //! their requests.
 
-use db::sweep::{self, BITE};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 /// A bite out of each table: deliveries and their log, secrets that sign no more, places in line of endpoints that are no
 /// more.
-const SWEEPS: [&str; 3] = [
+static SWEEPS: [&str; 3] = [
     "with old as (
          select id from webhooks.deliveries
          where state <> 'pending' and finished_at < now() - make_interval(days => $1)
@@ -28,17 +27,5 @@ const SWEEPS: [&str; 3] = [
 
 /// Removes what ended longer ago than that, every hour until `shutdown`. What is pending stays, however old it is.
 pub async fn sweep_hourly(pool: PgPool, retention_days: i32, shutdown: CancellationToken) {
-    sweep::hourly("webhooks", pool, shutdown, move |pool| async move {
-        let mut largest = 0;
-        for sweep in SWEEPS {
-            let done = sqlx::query(sweep)
-                .bind(retention_days)
-                .bind(BITE.cast_signed())
-                .execute(&pool)
-                .await?;
-            largest = largest.max(done.rows_affected());
-        }
-        Ok(largest)
-    })
-    .await;
+    delivery::sweep_hourly("webhooks", &SWEEPS, pool, retention_days, shutdown).await;
 }

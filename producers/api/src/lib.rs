@@ -123,69 +123,55 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
     let slowest_probe =
         config.database.acquire_timeout + config.database.statement_timeout + db::PROBE_INTERVAL;
     let postgres = health.component("postgres", slowest_probe + Duration::from_secs(30));
-    supervisor.spawn("postgres-probe", {
-        let (pool, shutdown) = (pool.clone(), shutdown.clone());
-        async move {
-            db::probe(pool, postgres, shutdown).await;
-            Ok(())
-        }
-    });
-    supervisor.spawn("deleted-tasks", {
-        let (pool, shutdown) = (pool.clone(), shutdown.clone());
-        async move {
-            let purge = |pool: PgPool| async move {
-                let before = schemas::now() - tasks::KEPT_AFTER_DELETION;
-                db::tasks::purge_deleted(&pool, before).await
-            };
-            db::sweep::hourly("deleted tasks", pool, shutdown, purge).await;
-            Ok(())
-        }
-    });
-    supervisor.spawn("idempotency-sweep", {
-        let (pool, shutdown) = (pool.clone(), shutdown.clone());
-        async move {
-            let ttl = config.http.idempotency_key_ttl;
-            let forget = move |pool: PgPool| async move { idempotency::sweep(&pool, ttl).await };
-            db::sweep::hourly("idempotency keys", pool, shutdown, forget).await;
-            Ok(())
-        }
-    });
-    supervisor.spawn("revocations", {
-        let (pool, accounts, shutdown) = (pool.clone(), Arc::clone(&accounts), shutdown.clone());
-        async move {
-            accounts::watch_revocations(pool, accounts, token_ttl, shutdown).await;
-            Ok(())
-        }
-    });
-    supervisor.spawn("expired-accounts", {
-        let (pool, shutdown) = (pool.clone(), shutdown.clone());
-        async move {
-            let expire = |pool: PgPool| async move { accounts::sweep(&pool).await };
-            db::sweep::hourly("what has expired of accounts", pool, shutdown, expire).await;
-            Ok(())
-        }
-    });
-    supervisor.spawn("reset-requests", {
-        let (pool, accounts, shutdown) = (pool.clone(), Arc::clone(&accounts), shutdown.clone());
-        async move {
-            accounts::answer_reset_requests(pool, accounts, shutdown).await;
-            Ok(())
-        }
-    });
-    supervisor.spawn("moves", {
-        let (pool, accounts, shutdown) = (pool.clone(), Arc::clone(&accounts), shutdown.clone());
-        async move {
-            accounts::moves::finish(pool, accounts, shutdown).await;
-            Ok(())
-        }
-    });
-    supervisor.spawn("accounts", {
-        let (pool, shutdown) = (pool.clone(), shutdown.clone());
-        async move {
-            accounts::keep_house(pool, accounts, config.accounts.purge_within, shutdown).await;
-            Ok(())
-        }
-    });
+    supervisor.spawn_infallible(
+        "postgres-probe",
+        db::probe(pool.clone(), postgres, shutdown.clone()),
+    );
+    let purge = |pool: PgPool| async move {
+        let before = schemas::now() - tasks::KEPT_AFTER_DELETION;
+        db::tasks::purge_deleted(&pool, before).await
+    };
+    supervisor.spawn_infallible(
+        "deleted-tasks",
+        db::sweep::hourly("deleted tasks", pool.clone(), shutdown.clone(), purge),
+    );
+    let ttl = config.http.idempotency_key_ttl;
+    let forget = move |pool: PgPool| async move { idempotency::sweep(&pool, ttl).await };
+    supervisor.spawn_infallible(
+        "idempotency-sweep",
+        db::sweep::hourly("idempotency keys", pool.clone(), shutdown.clone(), forget),
+    );
+    let expire = |pool: PgPool| async move { accounts::sweep(&pool).await };
+    supervisor.spawn_infallible(
+        "expired-accounts",
+        db::sweep::hourly(
+            "what has expired of accounts",
+            pool.clone(),
+            shutdown.clone(),
+            expire,
+        ),
+    );
+    supervisor.spawn_infallible(
+        "revocations",
+        accounts::watch_revocations(pool.clone(), Arc::clone(&accounts), token_ttl, shutdown.clone()),
+    );
+    supervisor.spawn_infallible(
+        "reset-requests",
+        accounts::answer_reset_requests(pool.clone(), Arc::clone(&accounts), shutdown.clone()),
+    );
+    supervisor.spawn_infallible(
+        "moves",
+        accounts::moves::finish(pool.clone(), Arc::clone(&accounts), shutdown.clone()),
+    );
+    supervisor.spawn_infallible(
+        "accounts",
+        accounts::keep_house(
+            pool.clone(),
+            accounts,
+            config.accounts.purge_within,
+            shutdown.clone(),
+        ),
+    );
     supervisor.spawn("http", async move {
         // From the stop on `/readyz` says so; whoever sends requests here needs a moment to notice.
         let closing = service::shutdown::delayed(shutdown, config.http.drain);

@@ -47,21 +47,19 @@ pub async fn task(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> anyhow::Res
         return Ok(Recovered::NoAccount);
     };
     let row = db::tasks::lock(tx, user_id, id).await?;
-    let was = match &row {
-        Some(task) => task.clone(),
-        None => match last_seen(tx, user_id, id).await? {
-            Some(task) => task,
-            None => return Ok(Recovered::NotInTrail),
-        },
-    };
-    let now = schemas::now();
+    let (now, is_there) = (schemas::now(), row.is_some());
     let deleted = match row {
-        Some(_) => was,
-        // Whatever took the row away: it is gone.
-        None => Task {
-            deleted_at: was.deleted_at.or(Some(now)),
-            ..place_in_series(tx, user_id, was).await?
-        },
+        Some(task) => task,
+        None => {
+            let Some(was) = last_seen(tx, user_id, id).await? else {
+                return Ok(Recovered::NotInTrail);
+            };
+            // Whatever took the row away: it is gone.
+            Task {
+                deleted_at: was.deleted_at.or(Some(now)),
+                ..place_in_series(tx, user_id, was).await?
+            }
+        }
     };
     let Some(change) = tasks::restore(&deleted, &person, now) else {
         return Ok(Recovered::ThereAlready(deleted));
@@ -69,7 +67,7 @@ pub async fn task(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> anyhow::Res
     let mut event = TaskEvent::new(change.kind, user_id, Actor::System, change.task.clone());
     event.changes = change.fields;
     let event = Event::from(event).encode(SOURCE)?;
-    if row_is_there(tx, user_id, id).await? {
+    if is_there {
         db::tasks::update(tx, user_id, std::slice::from_ref(&change.task), &[event]).await?;
     } else {
         let written = db::tasks::insert(&mut *tx, user_id, &change.task, &event).await?;
@@ -79,14 +77,6 @@ pub async fn task(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> anyhow::Res
         );
     }
     Ok(Recovered::Restored(change.task))
-}
-
-async fn row_is_there(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("select exists (select from tasks.tasks where user_id = $1 and id = $2)")
-        .bind(user_id)
-        .bind(id)
-        .fetch_one(tx)
-        .await
 }
 
 /// The task as the newest of its events has it, with the highest version that anybody has seen.

@@ -6,6 +6,7 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use db::deliveries::STATES;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
@@ -367,9 +368,6 @@ struct DeliveryParameters {
     #[param(max_items = 4, example = json!(["failed"]))]
     state: Option<Vec<String>>,
 }
-
-/// What may become of a delivery.
-const STATES: [&str; 4] = ["pending", "sent", "failed", "suppressed"];
 
 /// A page of deliveries.
 #[derive(Serialize, ToSchema)]
