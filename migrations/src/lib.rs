@@ -9,7 +9,7 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./sql");
 pub const ROLE_PREFIX: &str = "carillon_";
 
 /// The services that have a role, by the name of their folder.
-pub const SERVICES: [&str; 7] = [
+pub const SERVICES: [&str; 8] = [
     "api",
     "outbox-relay",
     "reminder-scanner",
@@ -17,6 +17,7 @@ pub const SERVICES: [&str; 7] = [
     "recurrence-generator",
     "audit-sink",
     "webhook-sender",
+    "notification-inbox",
 ];
 
 /// Whom the role for operators is named after: it can do what the `carillon` command does beside `migrate` and `why`.

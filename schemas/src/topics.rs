@@ -66,13 +66,20 @@ pub const WEBHOOK_SENDER: Group = Group {
     topics: &[TASK_EVENTS, TASK_REMINDERS, NOTIFICATION_EVENTS],
 };
 
+/// Keeps the list of notifications in the page.
+pub const NOTIFICATION_INBOX: Group = Group {
+    name: "notification-inbox",
+    topics: &[TASK_REMINDERS, NOTIFICATION_EVENTS],
+};
+
 /// Every consumer group.
-pub const GROUPS: [Group; 5] = [
+pub const GROUPS: [Group; 6] = [
     REMINDER_SCANNER,
     EMAIL_SENDER,
     RECURRENCE_GENERATOR,
     AUDIT_SINK,
     WEBHOOK_SENDER,
+    NOTIFICATION_INBOX,
 ];
 
 /// What the names of dead-letter topics end with.

@@ -69,6 +69,14 @@ const RIGHTS: &[(&str, &str, &str)] = &[
     ("webhook-sender", "select update", "webhooks.endpoints"),
     ("webhook-sender", "select delete", "webhooks.secrets"),
     ("webhook-sender", "insert", "delivery.account_mails"),
+    (
+        "notification-inbox",
+        "select insert delete",
+        "notifications.inbox notifications.notifications",
+    ),
+    ("notification-inbox", "select insert", "delivery.decisions"),
+    ("email-sender", "select insert delete", "delivery.decisions"),
+    ("email-sender", "select insert update", "delivery.digests"),
     ("audit-sink", "select insert", "audit.events"),
 ];
 

@@ -22,6 +22,8 @@ pub const RECURRENCE_GENERATOR: Inbox = Inbox("recurrence.inbox");
 pub const EMAIL_SENDER: Inbox = Inbox("delivery.inbox");
 /// The webhook sender's.
 pub const WEBHOOK_SENDER: Inbox = Inbox("webhooks.inbox");
+/// The notification inbox's.
+pub const NOTIFICATION_INBOX: Inbox = Inbox("notifications.inbox");
 
 /// How long rows are kept: twice the retention of the topics, so that nothing a topic can still deliver is forgotten.
 /// What is replayed from elsewhere later than that meets the natural keys of the state tables.

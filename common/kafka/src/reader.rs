@@ -191,10 +191,7 @@ pub(crate) async fn watermarks(
     .await
 }
 
-fn ask_watermarks(
-    client: &StreamConsumer,
-    name: &str,
-) -> Result<BTreeMap<i32, Watermarks>, KafkaError> {
+fn ask_watermarks(client: &StreamConsumer, name: &str) -> Result<BTreeMap<i32, Watermarks>, KafkaError> {
     let metadata = client.fetch_metadata(Some(name), PATIENCE)?;
     let topic = metadata.topics().iter().find(|topic| topic.name() == name);
     let partitions = topic.map(|topic| topic.partitions()).unwrap_or_default();

@@ -3,17 +3,23 @@
 //!
 //! How a claim holds a row is told in `common/delivery`.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use delivery::{Outcomes, RecordError, Recorded, Verdict, milliseconds, since};
+use kafka::HandleError;
+use preferences::{Action, Kind};
 use schemas::{
-    Actor, Event, Head, Notification, NotificationEvent, NotificationEventKind, ReminderEvent, Timestamp,
+    Actor, Encoded, Event, Head, Notification, NotificationEvent, NotificationEventKind, ReminderEvent,
+    Timestamp,
 };
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
+
+use crate::digests::{self, COLLECTED, Collection};
 
 /// The channel that this sender works on.
 pub const CHANNEL: &str = "email";
@@ -30,30 +36,137 @@ pub fn id(user_id: Uuid, reminder_id: Uuid, fire_at: Timestamp) -> Uuid {
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
 
-/// Writes a delivery for each firing that has none.
-pub async fn insert(tx: &mut PgConnection, fired: &[ReminderEvent]) -> Result<u64, sqlx::Error> {
-    if fired.is_empty() {
-        return Ok(0);
+/// What is done about a notification.
+#[derive(Debug)]
+pub struct Arranged {
+    pub event: ReminderEvent,
+    pub kind: Kind,
+    pub how: How,
+}
+
+/// How it is mailed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum How {
+    /// By itself.
+    AtOnce,
+    /// By itself, when quiet hours are over.
+    HeldUntil(Timestamp),
+    /// In the digest of that time.
+    Collected { at: Timestamp },
+    /// Not, because of that.
+    Not(&'static str),
+}
+
+impl Arranged {
+    /// What follows from a decision; `None` for what the person does not want to be mailed about anyway: nobody looks for
+    /// such a mail.
+    pub fn of(event: ReminderEvent, kind: Kind, verdict: preferences::Verdict) -> Option<Self> {
+        let how = match verdict.action {
+            Action::Send => How::AtOnce,
+            Action::Hold { until } => How::HeldUntil(until),
+            Action::Digest { at } => How::Collected { at },
+            Action::Drop if kind == Kind::Reminder => How::Not(verdict.reason.words()),
+            Action::Drop => return None,
+        };
+        Some(Self { event, kind, how })
     }
-    let done = sqlx::query(
-        "insert into delivery.deliveries (id, user_id, channel, reminder_id, task_id, fire_at, fired_at, task)
-         select id, user_id, $1, reminder_id, task_id, fire_at, fired_at, task
-         from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::timestamptz[], $8::jsonb[])
-              as fired (id, user_id, reminder_id, task_id, fire_at, fired_at, task)
-         on conflict do nothing",
+
+    /// The id of its delivery.
+    pub fn id(&self) -> Uuid {
+        let ReminderEvent {
+            user_id, reminder, ..
+        } = &self.event;
+        id(*user_id, reminder.id, reminder.fire_at)
+    }
+
+    fn state(&self) -> &'static str {
+        match self.how {
+            How::AtOnce | How::HeldUntil(_) => "pending",
+            How::Collected { .. } => COLLECTED,
+            How::Not(_) => "suppressed",
+        }
+    }
+
+    fn held_until(&self) -> Option<Timestamp> {
+        match self.how {
+            How::HeldUntil(until) => Some(until),
+            _ => None,
+        }
+    }
+
+    fn digest(&self) -> Option<Uuid> {
+        match self.how {
+            How::Collected { at } => Some(digests::id(self.event.user_id, at)),
+            _ => None,
+        }
+    }
+
+    fn reason(&self) -> Option<&'static str> {
+        match self.how {
+            How::Not(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// Writes a delivery for each that has none, and the events of those that end here.
+pub async fn insert(tx: &mut PgConnection, arranged: &[Arranged]) -> Result<(), HandleError> {
+    if arranged.is_empty() {
+        return Ok(());
+    }
+    let events = || arranged.iter().map(|a| &a.event);
+    let written: Vec<(Uuid, Timestamp)> = sqlx::query_as(
+        "insert into delivery.deliveries (id, user_id, channel, reminder_id, task_id, fire_at, fired_at, task, kind, state,
+             held_until, next_attempt_at, digest_id, last_error, finished_at)
+         select id, user_id, $1, reminder_id, task_id, fire_at, fired_at, task, kind, state, held_until,
+                coalesce(held_until, now()), digest_id, reason, case when state = 'suppressed' then now() end
+         from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::timestamptz[], $8::jsonb[],
+                     $9::text[], $10::text[], $11::timestamptz[], $12::uuid[], $13::text[])
+              as a (id, user_id, reminder_id, task_id, fire_at, fired_at, task, kind, state, held_until, digest_id, reason)
+         on conflict do nothing
+         returning id, now()",
     )
     .bind(CHANNEL)
-    .bind(fired.iter().map(|e| id(e.user_id, e.reminder.id, e.reminder.fire_at)).collect::<Vec<_>>())
-    .bind(fired.iter().map(|e| e.user_id).collect::<Vec<_>>())
-    .bind(fired.iter().map(|e| e.reminder.id).collect::<Vec<_>>())
-    .bind(fired.iter().map(|e| e.task.id).collect::<Vec<_>>())
-    .bind(fired.iter().map(|e| e.reminder.fire_at).collect::<Vec<_>>())
-    // A ReminderFired without it is refused when it is decoded.
-    .bind(fired.iter().map(|e| e.reminder.fired_at.unwrap_or(e.occurred_at)).collect::<Vec<_>>())
-    .bind(fired.iter().map(|e| Json(&e.task)).collect::<Vec<_>>())
-    .execute(tx)
+    .bind(arranged.iter().map(Arranged::id).collect::<Vec<_>>())
+    .bind(events().map(|e| e.user_id).collect::<Vec<_>>())
+    .bind(events().map(|e| e.reminder.id).collect::<Vec<_>>())
+    .bind(events().map(|e| e.task.id).collect::<Vec<_>>())
+    .bind(events().map(|e| e.reminder.fire_at).collect::<Vec<_>>())
+    // One that was missed did not fire: it was given up then.
+    .bind(events().map(|e| e.reminder.fired_at.unwrap_or(e.occurred_at)).collect::<Vec<_>>())
+    .bind(events().map(|e| Json(&e.task)).collect::<Vec<_>>())
+    .bind(arranged.iter().map(|a| a.kind.name()).collect::<Vec<_>>())
+    .bind(arranged.iter().map(Arranged::state).collect::<Vec<_>>())
+    .bind(arranged.iter().map(Arranged::held_until).collect::<Vec<_>>())
+    .bind(arranged.iter().map(Arranged::digest).collect::<Vec<_>>())
+    .bind(arranged.iter().map(Arranged::reason).collect::<Vec<_>>())
+    .fetch_all(&mut *tx)
     .await?;
-    Ok(done.rows_affected())
+    let mut written: HashMap<Uuid, Timestamp> = written.into_iter().collect();
+    let ended: Vec<Encoded> = arranged
+        .iter()
+        .filter_map(|a| {
+            let (reason, id) = (a.reason()?, a.id());
+            let at = written.remove(&id)?;
+            let notification = Notification {
+                id,
+                reminder_id: a.event.reminder.id,
+                task_id: a.event.task.id,
+                channel: CHANNEL.to_owned(),
+                fire_at: a.event.reminder.fire_at,
+                attempts: 0,
+                message_id: None,
+                sent_at: None,
+                reason: Some(reason.to_owned()),
+            };
+            let head = Head::new(a.event.user_id, Actor::System, at);
+            let event = NotificationEvent::new(NotificationEventKind::Suppressed, head, notification);
+            Some(Event::from(event).encode(SOURCE))
+        })
+        .collect::<Result<_, _>>()
+        .map_err(|error| HandleError::Invalid(error.to_string()))?;
+    db::outbox::insert(tx, &ended).await?;
+    Ok(())
 }
 
 /// A delivery that is ours until the lease ends.
@@ -74,6 +187,8 @@ pub struct Message {
 pub enum What {
     /// That a reminder rang.
     Reminder(Rung),
+    /// Many of that.
+    Digest(Collection),
     /// Something about the account.
     Account(AccountMail),
 }
@@ -88,6 +203,10 @@ pub struct Rung {
     pub task: serde_json::Value,
     /// How long ago it was due, when it was claimed.
     pub late: Duration,
+    /// Whether it was too late to ring.
+    pub missed: bool,
+    /// Until when quiet hours held the mail.
+    pub held_until: Option<Timestamp>,
 }
 
 /// A mail about the account: a notice, or a link that is good once.
@@ -182,10 +301,13 @@ pub struct Recipient {
     pub verified: bool,
 }
 
-/// Claims what is due, at most `limit`, longest due first, mails about accounts before reminders: somebody sits there and
+/// Claims what is due, at most `limit`, longest due first, mails about accounts before the others: somebody sits there and
 /// waits. Whom a mail goes to is read along with it, so that it is fresh at every attempt.
 pub async fn claim(pool: PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
     let mut claims = claim_account_mails(&pool, lease, limit).await?;
+    if claims.len() < limit {
+        claims.extend(digests::claim(&pool, lease, limit - claims.len()).await?);
+    }
     if claims.len() < limit {
         claims.extend(claim_reminders(&pool, lease, limit - claims.len()).await?);
     }
@@ -254,11 +376,12 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
              update delivery.deliveries d
              set next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
              from due where d.id = due.id
-             returning d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task
+             returning d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task,
+                       d.kind, d.held_until
          )
          select c.*, u.email, u.name, u.timezone, u.email_verified_at is not null as verified,
                 extract(epoch from now() - c.fire_at)::float8 as late,
-                extract(epoch from now() - c.fired_at)::float8 as age
+                extract(epoch from now() - coalesce(c.held_until, c.fired_at))::float8 as age
          from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null",
     )
     .bind(CHANNEL)
@@ -269,19 +392,23 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
     rows.iter()
         .map(|row| {
             let Json(task) = row.try_get("task")?;
+            let kind: &str = row.try_get("kind")?;
             let rung = Rung {
                 reminder_id: row.try_get("reminder_id")?,
                 task_id: row.try_get("task_id")?,
                 fire_at: row.try_get("fire_at")?,
                 task,
                 late: since(row.try_get("late")?),
+                missed: kind == Kind::ReminderMissed.name(),
+                held_until: row.try_get("held_until")?,
             };
             from_row(row, What::Reminder(rung), claimed)
         })
         .collect()
 }
 
-fn from_row(row: &PgRow, what: What, claimed: Instant) -> Result<Claim, sqlx::Error> {
+/// What the claims of all tables have in common.
+pub fn from_row(row: &PgRow, what: What, claimed: Instant) -> Result<Claim, sqlx::Error> {
     let email: Option<String> = row.try_get("email")?;
     let recipient = match email {
         Some(email) => Some(Recipient {
@@ -307,6 +434,7 @@ pub async fn next_due(pool: PgPool) -> Result<Option<Duration>, sqlx::Error> {
     let seconds: Option<f64> = sqlx::query_scalar(
         "select extract(epoch from least(
              (select min(next_attempt_at) from delivery.deliveries where channel = $1 and state = 'pending'),
+             (select min(next_attempt_at) from delivery.digests where channel = $1 and state = 'pending'),
              (select min(next_attempt_at) from delivery.account_mails where state = 'pending' and kind = any($2))
          ) - now())::float8",
     )
@@ -320,27 +448,43 @@ pub async fn next_due(pool: PgPool) -> Result<Option<Duration>, sqlx::Error> {
 /// Writes outcomes and their events in one transaction. Those of claims that ended meanwhile are left out, and so are
 /// missing in what is returned.
 pub async fn record(pool: PgPool, outcomes: Outcomes<Message>) -> Result<Vec<Recorded>, RecordError> {
-    let is_reminder =
-        |(_, outcome): &(usize, &Outcome)| matches!(outcome.claim.message.what, What::Reminder(_));
-    let (reminders, account_mails): (Vec<_>, Vec<_>) = outcomes.iter().enumerate().partition(is_reminder);
+    let of = |wanted: fn(&What) -> bool| -> Vec<(usize, &Outcome)> {
+        outcomes
+            .iter()
+            .enumerate()
+            .filter(|(_, outcome)| wanted(&outcome.claim.message.what))
+            .collect()
+    };
+    let reminders = of(|what| matches!(what, What::Reminder(_)));
+    let digests = of(|what| matches!(what, What::Digest(_)));
+    let account_mails = of(|what| matches!(what, What::Account(_)));
     let mut tx = pool.begin().await?;
-    let mut recorded = Vec::with_capacity(outcomes.len());
-    let mut events = Vec::with_capacity(reminders.len());
+    let mut written = Vec::with_capacity(outcomes.len());
     if !reminders.is_empty() {
-        for (index, row) in write_reminders(&mut tx, &reminders).await? {
-            let Some(outcome) = outcomes.get(index) else {
-                continue;
-            };
-            let finished_at: Option<DateTime<Utc>> = row.try_get("finished_at")?;
-            let took: Option<f64> = row.try_get("took")?;
-            if let Some(event) = finished_at.and_then(|at| event(outcome, row.get("attempts"), at)) {
+        written.extend(write_reminders(&mut tx, &reminders).await?);
+    }
+    if !digests.is_empty() {
+        written.extend(digests::write(&mut tx, &digests).await?);
+    }
+    let mut recorded = Vec::with_capacity(outcomes.len());
+    let mut events = Vec::with_capacity(written.len());
+    for (index, row) in written {
+        let Some(outcome) = outcomes.get(index) else {
+            continue;
+        };
+        let finished_at: Option<DateTime<Utc>> = row.try_get("finished_at")?;
+        let took: Option<f64> = row.try_get("took")?;
+        if let Some(at) = finished_at {
+            let attempts = row.try_get("attempts")?;
+            let told = event(outcome, attempts, at).into_iter();
+            for event in told.chain(digests::events(outcome, attempts, at)) {
                 events.push(event.encode(SOURCE)?);
             }
-            recorded.push(Recorded {
-                index,
-                took: took.map(since),
-            });
         }
+        recorded.push(Recorded {
+            index,
+            took: took.map(since),
+        });
     }
     if !account_mails.is_empty() {
         let written = write_account_mails(&mut tx, &account_mails).await?;
@@ -366,7 +510,7 @@ async fn write_reminders(
         delivery::outcome_columns!(),
         " where ",
         delivery::outcome_holds!(),
-        " returning o.n, d.attempts, d.finished_at, extract(epoch from d.finished_at - d.fired_at)::float8 as took"
+        " returning o.n, d.attempts, d.finished_at, extract(epoch from d.finished_at - coalesce(d.held_until, d.fired_at))::float8 as took"
     );
     delivery::write(tx, query, outcomes).await
 }
@@ -391,14 +535,19 @@ async fn write_account_mails(
     delivery::write(tx, query, outcomes).await
 }
 
-/// What the rest of the platform learns of it: nothing while it may be tried again, and nothing of mails about accounts.
+/// The event of an end; none while it may be tried again.
+pub fn event_kind(verdict: &Verdict) -> Option<NotificationEventKind> {
+    match verdict {
+        Verdict::Sent { .. } => Some(NotificationEventKind::Sent),
+        Verdict::Failed(_) => Some(NotificationEventKind::Failed),
+        Verdict::Suppressed(_) => Some(NotificationEventKind::Suppressed),
+        Verdict::Retry { .. } | Verdict::GivenBack => None,
+    }
+}
+
+/// What the rest of the platform learns of the mail about one reminder.
 fn event(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Option<Event> {
-    let kind = match &outcome.verdict {
-        Verdict::Sent { .. } => NotificationEventKind::Sent,
-        Verdict::Failed(_) => NotificationEventKind::Failed,
-        Verdict::Suppressed(_) => NotificationEventKind::Suppressed,
-        Verdict::Retry { .. } | Verdict::GivenBack => return None,
-    };
+    let kind = event_kind(&outcome.verdict)?;
     let claim = &outcome.claim;
     let What::Reminder(rung) = &claim.message.what else {
         return None;

@@ -1,16 +1,18 @@
-//! The Kafka side: a reminder that fired becomes a delivery. Nothing is sent here, so a slow SMTP server holds no
-//! partition.
+//! The Kafka side: what is to be mailed becomes a delivery, now, later, or in a digest, as its person wants it. Nothing is
+//! sent here, so a slow SMTP server holds no partition.
 
 use std::sync::Arc;
 
+use delivery::Occasion;
 use kafka::{HandleError, Handler};
-use schemas::{Event, ReminderEvent, ReminderEventKind};
+use schemas::{Event, ReminderEvent};
 use sqlx::PgConnection;
 use tokio::sync::Notify;
 
-use crate::deliveries;
+use crate::deliveries::{self, Arranged};
+use crate::digests;
 
-/// Writes a delivery for every reminder that fired.
+/// Writes a delivery for every reminder that fired or was missed, if it is to be mailed.
 #[derive(Debug)]
 pub struct ArmDeliveries {
     wake: Arc<Notify>,
@@ -26,15 +28,23 @@ impl ArmDeliveries {
 
 impl Handler for ArmDeliveries {
     async fn handle(&mut self, tx: &mut PgConnection, events: Vec<Event>) -> Result<(), HandleError> {
-        let fired: Vec<ReminderEvent> = events
+        let (events, occasions): (Vec<ReminderEvent>, Vec<Occasion>) = events
             .into_iter()
             .filter_map(|event| match event {
-                Event::Reminder(event) if event.kind == ReminderEventKind::Fired => Some(event),
+                Event::Reminder(event) => Occasion::of(&event).map(|occasion| (event, occasion)),
                 _ => None,
             })
+            .unzip();
+        self.armed = !events.is_empty();
+        let decisions = delivery::decide(tx, &occasions).await?;
+        let mut arranged: Vec<Arranged> = events
+            .into_iter()
+            .zip(occasions)
+            .zip(decisions)
+            .filter_map(|((event, occasion), decision)| Arranged::of(event, occasion.kind, decision.email))
             .collect();
-        self.armed = !fired.is_empty();
-        deliveries::insert(tx, &fired).await?;
+        digests::open(tx, &mut arranged).await?;
+        deliveries::insert(tx, &arranged).await?;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 mod circuit;
 mod config;
 mod deliveries;
+mod digests;
 mod handler;
 mod message;
 mod metrics;

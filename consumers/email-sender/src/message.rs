@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::MailConfig;
 use crate::deliveries::{Claim, Recipient, What};
-use crate::template::{Account, Reminder, Templates};
+use crate::template::{Account, Digest, Line, Reminder, Templates};
 
 /// Longer subjects are cut: what lists of mails show is far shorter, and the whole title stands in the text.
 const MAX_SUBJECT_CHARS: usize = 200;
@@ -107,6 +107,28 @@ impl Writer {
                     name: &name,
                     timezone: &recipient.timezone,
                     late: rung.late,
+                    missed: rung.missed,
+                    held_until: rung.held_until,
+                })?
+            }
+            What::Digest(collection) => {
+                let lines = collection
+                    .items
+                    .iter()
+                    .filter_map(|item| Some((item, item.task.clone()?)))
+                    .map(|(item, task)| {
+                        Ok(Line {
+                            task: serde_json::from_value(task)?,
+                            fire_at: item.fire_at,
+                            missed: item.missed,
+                        })
+                    })
+                    .collect::<Result<Vec<_>, serde_json::Error>>()?;
+                self.templates.render_digest(&Digest {
+                    more: collection.items.len() - lines.len(),
+                    lines,
+                    name: &name,
+                    timezone: &recipient.timezone,
                 })?
             }
             What::Account(mail) => self.templates.render_account(Account {

@@ -114,6 +114,11 @@ fn channel(
                 task_id: Some(rung.task_id),
                 counter: delivery::metrics::NOTIFICATIONS.with_label_values(&[CHANNEL, status]),
             },
+            What::Digest(_) => About {
+                what: "digest",
+                task_id: None,
+                counter: delivery::metrics::NOTIFICATIONS.with_label_values(&[CHANNEL, status]),
+            },
             What::Account(mail) => About {
                 what: mail.purpose.name(),
                 task_id: None,
@@ -160,7 +165,10 @@ impl Shared {
             return Verdict::Suppressed("there is no such user".to_owned());
         };
         match &claim.message.what {
-            What::Reminder(_) if self.config.require_verified && !recipient.verified => {
+            What::Digest(collection) if collection.items.is_empty() => {
+                return Verdict::Suppressed("nothing is left in it".to_owned());
+            }
+            What::Reminder(_) | What::Digest(_) if self.config.require_verified && !recipient.verified => {
                 return Verdict::Suppressed("the address is not verified".to_owned());
             }
             What::Account(mail) if mail.has_expired() => {

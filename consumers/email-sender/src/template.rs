@@ -25,10 +25,13 @@ macro_rules! compiled_in {
     };
 }
 
-const COMPILED_IN: [(&str, &str); 21] = compiled_in![
+const COMPILED_IN: [(&str, &str); 24] = compiled_in![
     "subject.txt",
     "reminder.txt",
     "reminder.html",
+    "digest_subject.txt",
+    "digest.txt",
+    "digest.html",
     "verify_email_subject.txt",
     "verify_email.txt",
     "verify_email.html",
@@ -77,6 +80,34 @@ pub struct Reminder<'a> {
     pub timezone: &'a str,
     /// How late it is.
     pub late: Duration,
+    /// Whether it was too late to ring.
+    pub missed: bool,
+    /// Until when quiet hours held it.
+    pub held_until: Option<Timestamp>,
+}
+
+/// What the templates of digests are about.
+#[derive(Debug)]
+pub struct Digest<'a> {
+    /// What is told of, the oldest first.
+    pub lines: Vec<Line>,
+    /// How many there are besides.
+    pub more: usize,
+    /// The recipient's name.
+    pub name: &'a str,
+    /// The recipient's zone.
+    pub timezone: &'a str,
+}
+
+/// A reminder in a digest.
+#[derive(Debug)]
+pub struct Line {
+    /// The task when it rang.
+    pub task: Task,
+    /// When it was due to ring.
+    pub fire_at: Timestamp,
+    /// Whether it was too late to.
+    pub missed: bool,
 }
 
 /// The words of a mail, as they came out of the templates.
@@ -115,14 +146,34 @@ impl Templates {
         }
         let templates = Self { environment };
         for task in samples() {
-            let reminder = Reminder {
-                task: &task,
+            for (missed, held_until) in [(false, None), (true, None), (false, Some(now()))] {
+                let reminder = Reminder {
+                    task: &task,
+                    name: "Ada",
+                    timezone: "UTC",
+                    late: Duration::from_hours(3),
+                    missed,
+                    held_until,
+                };
+                templates
+                    .render(reminder)
+                    .context("the templates cannot be rendered")?;
+            }
+        }
+        for more in [0, 1] {
+            let lines = samples().map(|task| Line {
+                task,
+                fire_at: now(),
+                missed: more > 0,
+            });
+            let digest = Digest {
+                lines: lines.into(),
+                more,
                 name: "Ada",
                 timezone: "UTC",
-                late: Duration::from_hours(3),
             };
             templates
-                .render(reminder)
+                .render_digest(&digest)
                 .context("the templates cannot be rendered")?;
         }
         for purpose in Purpose::ALL {
@@ -146,20 +197,42 @@ impl Templates {
     /// The words for a reminder.
     pub fn render(&self, reminder: Reminder<'_>) -> Result<Content, minijinja::Error> {
         let task = reminder.task;
+        // What quiet hours held says so, and what was missed did not ring.
+        let late = reminder.late > WORTH_MENTIONING && reminder.held_until.is_none() && !reminder.missed;
         let variables = context! {
             title => &task.title,
             description => &task.description,
             priority => task.priority.as_str(),
             tags => &task.tags,
-            due => task
-                .due_at
-                .map(|at| in_words(at, zone(&task.timezone, reminder.timezone)))
-                .or_else(|| task.due_on.map(|day| day.format("%A, %-d %B %Y").to_string())),
-            late => (reminder.late > WORTH_MENTIONING).then(|| span_in_words(reminder.late)),
+            due => due_in_words(task, reminder.timezone),
+            missed => reminder.missed,
+            late => late.then(|| span_in_words(reminder.late)),
+            held_until => reminder.held_until.map(|until| in_words(until, zone(reminder.timezone, ""))),
             name => reminder.name,
             task_id => task.id.to_string(),
         };
         self.content([SUBJECT, TEXT, HTML], &variables)
+    }
+
+    /// The words for a digest.
+    pub fn render_digest(&self, digest: &Digest<'_>) -> Result<Content, minijinja::Error> {
+        let items = digest.lines.iter().map(|line| {
+            context! {
+                title => &line.task.title,
+                priority => line.task.priority.as_str(),
+                due => due_in_words(&line.task, digest.timezone),
+                rang => in_words(line.fire_at, zone(digest.timezone, "")),
+                missed => line.missed,
+                task_id => line.task.id.to_string(),
+            }
+        });
+        let variables = context! {
+            items => items.collect::<Vec<_>>(),
+            count => digest.lines.len() + digest.more,
+            more => digest.more,
+            name => digest.name,
+        };
+        self.content(["digest_subject.txt", "digest.txt", "digest.html"], &variables)
     }
 
     /// The words for a mail about the account.
@@ -193,6 +266,13 @@ impl Templates {
 /// The task's zone, or else the person's, or else UTC: a task from a newer zone database must still ring.
 fn zone(task: &str, person: &str) -> Tz {
     task.parse().or_else(|_| person.parse()).unwrap_or(Tz::UTC)
+}
+
+/// When a task is due, in its zone.
+fn due_in_words(task: &Task, person: &str) -> Option<String> {
+    task.due_at
+        .map(|at| in_words(at, zone(&task.timezone, person)))
+        .or_else(|| task.due_on.map(|day| day.format("%A, %-d %B %Y").to_string()))
 }
 
 fn in_words(at: Timestamp, zone: Tz) -> String {
@@ -266,6 +346,8 @@ mod tests {
             name: "Ada",
             timezone: "America/New_York",
             late,
+            missed: false,
+            held_until: None,
         };
         Templates::load(None).unwrap().render(reminder).unwrap()
     }
@@ -361,6 +443,8 @@ mod tests {
             name: "Ada",
             timezone: "UTC",
             late: Duration::ZERO,
+            missed: false,
+            held_until: None,
         };
         let content = Templates::load(Some(&folder)).unwrap().render(reminder).unwrap();
         assert_eq!(content.subject, "Erinnerung: Water the plants");

@@ -17,13 +17,14 @@ pub use platform::Platform;
 pub use service::Service;
 
 /// Every service, in the order of the way an event goes.
-pub const SERVICES: [&str; 6] = [
+pub const SERVICES: [&str; 7] = [
     "api",
     "outbox-relay",
     "reminder-scanner",
     "email-sender",
     "recurrence-generator",
     "audit-sink",
+    "notification-inbox",
 ];
 
 /// A generator of random choices whose seed is printed, and can be given again by `E2E_SEED`.

@@ -9,7 +9,7 @@ struct Rights {
     may_not: &'static [&'static str],
 }
 
-const TABLES: [&str; 30] = [
+const TABLES: [&str; 36] = [
     "api.idempotency_keys",
     "accounts.users",
     "accounts.sessions",
@@ -18,6 +18,8 @@ const TABLES: [&str; 30] = [
     "accounts.links",
     "accounts.reset_requests",
     "accounts.moves",
+    "accounts.notification_settings",
+    "tasks.notification_overrides",
     "tasks.tasks",
     "tasks.series",
     "tasks.templates",
@@ -31,6 +33,10 @@ const TABLES: [&str; 30] = [
     "delivery.inbox",
     "delivery.deliveries",
     "delivery.account_mails",
+    "delivery.decisions",
+    "delivery.digests",
+    "notifications.inbox",
+    "notifications.notifications",
     "audit.events",
     "webhooks.inbox",
     "webhooks.endpoints",
@@ -43,7 +49,7 @@ const TABLES: [&str; 30] = [
 ];
 
 /// Beside these every service is refused everything on every table.
-const RIGHTS: [Rights; 8] = [
+const RIGHTS: [Rights; 9] = [
     Rights {
         service: "api",
         may: &[
@@ -73,6 +79,18 @@ const RIGHTS: [Rights; 8] = [
             "insert into accounts.moves default values",
             "update accounts.moves set asked_at = now()",
             "delete from accounts.moves",
+            "select * from accounts.notification_settings",
+            "insert into accounts.notification_settings default values",
+            "update accounts.notification_settings set version = 2",
+            "delete from accounts.notification_settings",
+            "select * from tasks.notification_overrides",
+            "insert into tasks.notification_overrides default values",
+            "update tasks.notification_overrides set override = '{}'",
+            "delete from tasks.notification_overrides",
+            "select * from notifications.notifications",
+            "update notifications.notifications set read_at = now()",
+            "select * from delivery.decisions",
+            "select id, due_at, state, last_error from delivery.digests",
             "select * from reminders.reminders",
             "select * from tasks.tasks for update",
             "insert into tasks.tasks default values",
@@ -205,6 +223,15 @@ const RIGHTS: [Rights; 8] = [
             "insert into delivery.deliveries default values",
             "update delivery.deliveries set state = 'sent'",
             "delete from delivery.deliveries",
+            "select user_id, settings from accounts.notification_settings",
+            "select * from tasks.notification_overrides",
+            "select * from delivery.decisions",
+            "insert into delivery.decisions default values",
+            "delete from delivery.decisions",
+            "select * from delivery.digests for update skip locked",
+            "insert into delivery.digests default values",
+            "update delivery.digests set state = 'sent'",
+            "delete from delivery.digests",
             "select * from delivery.account_mails for update skip locked",
             "update delivery.account_mails set state = 'sent'",
             "delete from delivery.account_mails",
@@ -280,6 +307,29 @@ const RIGHTS: [Rights; 8] = [
         ],
     },
     Rights {
+        service: "notification-inbox",
+        may: &[
+            "select id, timezone, deleted_at from accounts.users",
+            "select user_id, settings from accounts.notification_settings",
+            "select * from tasks.notification_overrides",
+            "select * from delivery.decisions",
+            "insert into delivery.decisions default values",
+            "select * from notifications.inbox",
+            "insert into notifications.inbox default values",
+            "delete from notifications.inbox",
+            "select * from notifications.notifications",
+            "insert into notifications.notifications default values",
+            "delete from notifications.notifications",
+        ],
+        may_not: &[
+            "select email from accounts.users",
+            "select title from tasks.tasks",
+            "select task from delivery.deliveries",
+            "update notifications.notifications set read_at = null",
+            "select nextval('outbox.events_seq')",
+        ],
+    },
+    Rights {
         service: migrations::OPERATOR,
         may: &[
             "select version, success, checksum from public._sqlx_migrations",
@@ -315,13 +365,20 @@ fn every_statement() -> Vec<String> {
                 "accounts.sessions" | "accounts.personal_tokens" | "accounts.links" => "expires_at",
                 "accounts.identities" | "accounts.reset_requests" => "created_at",
                 "accounts.moves" => "asked_at",
+                "accounts.notification_settings" => "version",
+                "tasks.notification_overrides" => "override",
+                "delivery.decisions" => "decided_at",
+                "notifications.notifications" => "detail",
                 "tasks.tasks" => "title",
                 "tasks.series" => "rrule",
                 "outbox.events" => "topic",
                 "outbox.schemas" => "topic",
                 "outbox.cursors" => "done_seq",
                 "reminders.tasks" | "tasks.templates" | "webhooks.endpoints" => "version",
-                "reminders.reminders" | "delivery.deliveries" | "delivery.account_mails" => "state",
+                "reminders.reminders"
+                | "delivery.deliveries"
+                | "delivery.digests"
+                | "delivery.account_mails" => "state",
                 "webhooks.secrets" => "expires_at",
                 "webhooks.deliveries" => "claimed",
                 "webhooks.attempts" => "number",
@@ -407,6 +464,7 @@ async fn each_service_may_do_what_it_must_and_nothing_else() {
                 ("api", "select * from audit.events"),
                 (migrations::OPERATOR, "select * from outbox.events"),
                 (migrations::OPERATOR, "select * from delivery.deliveries"),
+                ("api", "update notifications.notifications set detail = null"),
             ]
             .contains(&(service, statement.as_str()));
             if partly || !granted.contains(&right(&statement)) {

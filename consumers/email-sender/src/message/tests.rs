@@ -53,6 +53,8 @@ fn claim(title: &str, description: Option<&str>) -> Claim {
                 fire_at: now,
                 task: serde_json::to_value(task).unwrap(),
                 late: Duration::ZERO,
+                missed: false,
+                held_until: None,
             }),
             recipient: None,
         },
