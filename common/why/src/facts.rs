@@ -87,6 +87,10 @@ pub struct Delivery {
     pub next_attempt_at: Timestamp,
     /// What went wrong the last time.
     pub last_error: Option<String>,
+    /// Whether it waits for a digest, which is tried then.
+    pub collected: bool,
+    /// What was decided about it.
+    pub verdict: Option<preferences::Verdict>,
 }
 
 /// What is known of the person's reminder; `None` where the person has none of that id.
@@ -255,8 +259,14 @@ async fn deliveries(
     reminder_id: Uuid,
 ) -> Result<Vec<Delivery>, sqlx::Error> {
     let rows = sqlx::query(
-        "select channel, fire_at, attempts, next_attempt_at, last_error from delivery.deliveries
-         where user_id = $1 and reminder_id = $2 and state = 'pending' order by fire_at, channel limit 100",
+        "select d.channel, d.fire_at, d.attempts, coalesce(g.due_at, d.next_attempt_at) as next_attempt_at, d.last_error,
+                d.digest_id is not null as collected, m.decision -> d.channel as verdict
+         from delivery.deliveries d
+              left join delivery.digests g on g.id = d.digest_id
+              left join delivery.decisions m
+                  on (m.user_id, m.reminder_id, m.fire_at, m.kind) = (d.user_id, d.reminder_id, d.fire_at, d.kind)
+         where d.user_id = $1 and d.reminder_id = $2 and d.state in ('pending', 'collected')
+         order by d.fire_at, d.channel limit 100",
     )
     .bind(user_id)
     .bind(reminder_id)
@@ -270,6 +280,10 @@ async fn deliveries(
                 attempts: row.try_get(2)?,
                 next_attempt_at: row.try_get(3)?,
                 last_error: row.try_get(4)?,
+                collected: row.try_get(5)?,
+                verdict: row
+                    .try_get::<Option<Json<serde_json::Value>>, _>(6)?
+                    .and_then(|Json(verdict)| serde_json::from_value(verdict).ok()),
             })
         })
         .collect()

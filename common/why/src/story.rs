@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use db::reminders::State;
+use preferences::Action;
 use schedule::{Due, Trigger, Tz};
 use schemas::{Actor, Notification, Reminder, TaskReminder, Timestamp};
 use serde::Serialize;
@@ -266,8 +267,21 @@ impl Teller<'_> {
                     ),
                     (None, _) => String::new(),
                 };
+                let because = delivery
+                    .verdict
+                    .map_or_else(String::new, |verdict| match verdict.action {
+                        Action::Send | Action::Drop => String::new(),
+                        Action::Hold { .. } | Action::Digest { .. } => {
+                            format!(", for {}", verdict.reason.words())
+                        }
+                    });
+                let (how, sharp) = if delivery.collected {
+                    ("in the digest", "")
+                } else {
+                    ("by itself", " at the earliest")
+                };
                 format!(
-                    "The ring of {} is still to be sent by {}, at {} at the earliest.{trouble}",
+                    "The ring of {} is still to be sent by {}, {how} at {}{sharp}{because}.{trouble}",
                     self.when(delivery.fire_at),
                     delivery.channel,
                     self.when(delivery.next_attempt_at)

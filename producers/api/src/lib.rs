@@ -12,6 +12,7 @@ mod idempotency;
 mod input;
 mod metrics;
 mod middleware;
+mod notifications;
 mod openapi;
 mod page;
 mod passwords;

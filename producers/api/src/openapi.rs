@@ -23,6 +23,7 @@ use crate::problem::ProblemDocument;
         (name = "Tags", description = "What a person's tasks are tagged with"),
         (name = "Recurring tasks", description = "Tasks that come again"),
         (name = "Templates", description = "What tasks are made from"),
+        (name = "Notifications", description = "How a person wants to be told, and the list in the page"),
         (name = "Webhooks", description = "Being told of it"),
         (name = "History", description = "What happened to them"),
     ),

@@ -21,7 +21,7 @@ const PAGE: i64 = 500;
 
 /// What comes after the tasks: the name of a list, and the query of one page of it. Parameters are the owner, the id that
 /// the page before ended with, and how many; columns the id and the row as JSON.
-const LISTS: [(&str, &str); 6] = [
+const LISTS: [(&str, &str); 9] = [
     (
         "series",
         "select id, to_jsonb(s) - 'user_id' as row from tasks.series s
@@ -40,6 +40,21 @@ const LISTS: [(&str, &str); 6] = [
     (
         "webhooks",
         "select id, to_jsonb(w) - 'user_id' as row from webhooks.endpoints w
+         where user_id = $1 and id > $2 order by id limit $3",
+    ),
+    (
+        "notification_settings",
+        "select user_id as id, settings as row from accounts.notification_settings
+         where user_id = $1 and user_id > $2 limit $3",
+    ),
+    (
+        "notification_overrides",
+        "select coalesce(task_id, series_id) as id, to_jsonb(o) - 'user_id' as row from tasks.notification_overrides o
+         where user_id = $1 and coalesce(task_id, series_id) > $2 order by 1 limit $3",
+    ),
+    (
+        "notifications",
+        "select id, to_jsonb(n) - 'user_id' as row from notifications.notifications n
          where user_id = $1 and id > $2 order by id limit $3",
     ),
     (

@@ -6,6 +6,7 @@ pub mod description;
 mod find;
 mod history;
 mod me;
+mod notifications;
 pub mod pages;
 mod recurring_tasks;
 mod reminders;
@@ -36,4 +37,5 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(reminders::router())
         .merge(templates::router())
         .merge(webhooks::router())
+        .merge(notifications::router())
 }

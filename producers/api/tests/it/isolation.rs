@@ -130,6 +130,19 @@ async fn one_of_everything(ada: &Person) -> Vec<String> {
     .execute(ada.server.database.admin())
     .await
     .unwrap();
+    // As the notification inbox lists it.
+    let notification = Uuid::now_v7();
+    sqlx::query(
+        "insert into notifications.notifications (user_id, id, kind, reminder_id, task_id, title, fire_at, at)
+         values ($1, $2, 'reminder', $2, $2, $3, now(), now())",
+    )
+    .bind(ada.id)
+    .bind(notification)
+    .bind(SECRET)
+    .execute(ada.server.database.admin())
+    .await
+    .unwrap();
+    names.push(notification.to_string());
     // One that the scanner has seen, and one that it has not.
     names.push(known(ada, &reminding, 0, "armed", 10).await);
     names.extend(reminding["reminders"][1]["id"].as_str().map(str::to_owned));
@@ -184,6 +197,7 @@ async fn no_operation_of_the_description_reaches_what_is_another_persons() {
         "/api/templates",
         "/api/webhooks",
         "/api/reminders",
+        "/api/notifications",
         "/api/tags",
         "/api/me/sessions",
     ];

@@ -20,6 +20,7 @@ mod idempotency;
 mod isolation;
 mod me;
 mod moves;
+mod notifications;
 mod occurrences;
 mod outbox;
 mod paging;
