@@ -198,20 +198,10 @@ impl Topics {
     /// # Panics
     /// When Kafka does not answer.
     pub async fn lag(&self, group: &str, topic: &str) -> i64 {
-        let committed = self.committed(group, topic).await;
-        let config = self.config.clone();
-        let topic = config.prefixed(topic);
-        tokio::task::spawn_blocking(move || {
-            let consumer: BaseConsumer = config.consumer("lag").create().unwrap();
-            (0..).zip(committed).fold(0, |lag, (partition, committed)| {
-                let (low, high) = consumer
-                    .fetch_watermarks(&topic, partition, Duration::from_secs(30))
-                    .unwrap();
-                lag + high - committed.unwrap_or(low)
-            })
-        })
-        .await
-        .unwrap()
+        let lags = kafka::groups::lag(&self.config, group, &[topic.to_owned()])
+            .await
+            .unwrap();
+        lags.iter().map(|lag| lag.messages).sum()
     }
 }
 

@@ -10,5 +10,6 @@ mod catcher;
 mod delivery;
 mod fixture;
 mod outages;
+mod preferences;
 mod retention;
 mod tls;

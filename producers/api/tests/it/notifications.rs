@@ -42,7 +42,7 @@ async fn settings_are_patched_member_by_member_and_null_is_the_default() {
     expected["reminder"]["email"] = json!("digest");
     expected["digest"] = json!({"every": "week", "weekday": "monday", "at": "18:30"});
     expected["quiet_hours"] = json!({"from": "22:00", "to": "07:00", "then": "at_once"});
-    expected["pause"] = json!({"until": "2097-01-01T00:00:00Z"});
+    expected["pause"] = json!({"until": "2097-01-01T00:00:00.000000Z"});
     assert_eq!(answer.json(), expected);
     assert_eq!(ada.get(SETTINGS).await.json(), expected);
     assert_eq!(
