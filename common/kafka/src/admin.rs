@@ -1,7 +1,7 @@
 //! Topics: made as they are declared, by plain admin calls that Kafka and Redpanda both answer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -10,6 +10,9 @@ use schemas::topics::Topic;
 
 use crate::KafkaConfig;
 use crate::reader::blocking;
+
+/// How long the cluster may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What became of a topic that was to exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +23,7 @@ pub enum Ensured {
     Existed,
 }
 
-/// Creates the topics that do not exist. A topic that exists is left as it is.
+/// Creates the topics that do not exist, and waits until they can be used. A topic that exists is left as it is.
 ///
 /// # Errors
 /// When the cluster does not answer within 30 s, or refuses a topic.
@@ -51,9 +54,9 @@ pub async fn ensure_topics(
         })
         .collect();
     let options = AdminOptions::new()
-        .request_timeout(Some(Duration::from_secs(30)))
-        .operation_timeout(Some(Duration::from_secs(30)));
-    admin
+        .request_timeout(Some(PATIENCE))
+        .operation_timeout(Some(PATIENCE));
+    let ensured: Vec<_> = admin
         .create_topics(&new, &options)
         .await?
         .into_iter()
@@ -68,7 +71,33 @@ pub async fn ensure_topics(
                 Err(KafkaError::AdminOp(code))
             }
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    if ensured.iter().any(|(_, outcome)| *outcome == Ensured::Created) {
+        blocking(move || wait_for_leaders(&admin, &names)).await?;
+    }
+    Ok(ensured)
+}
+
+/// The controller says that topics are made before the brokers know of them.
+fn wait_for_leaders(admin: &AdminClient<DefaultClientContext>, names: &[String]) -> Result<(), KafkaError> {
+    let began = Instant::now();
+    loop {
+        let metadata = admin.inner().fetch_metadata(None, PATIENCE)?;
+        let led = |name: &String| {
+            metadata.topics().iter().any(|topic| {
+                topic.name() == name
+                    && !topic.partitions().is_empty()
+                    && topic.partitions().iter().all(|partition| partition.leader() >= 0)
+            })
+        };
+        if names.iter().all(led) {
+            return Ok(());
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(KafkaError::AdminOp(RDKafkaErrorCode::LeaderNotAvailable));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What the cluster has of the declared topics: name, partitions, and the settings that are declared, or `None` where the
@@ -83,8 +112,7 @@ pub async fn describe_topics(
     let admin: AdminClient<DefaultClientContext> = config.client("carillon-admin").create()?;
     let admin = Arc::new(admin);
     let asking = Arc::clone(&admin);
-    let timeout = Duration::from_secs(30);
-    let metadata = blocking(move || asking.inner().fetch_metadata(None, timeout)).await?;
+    let metadata = blocking(move || asking.inner().fetch_metadata(None, PATIENCE)).await?;
     let mut states = Vec::new();
     for topic in topics {
         let name = config.prefixed(&topic.name);
