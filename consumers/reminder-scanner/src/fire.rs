@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alarm::Alarm;
 use crate::metrics;
 use crate::queue::Queue;
-use crate::reminders::{self, Place, Rung};
+use crate::reminders::{self, Marked, Place, Rung};
 
 /// The longest sleep. The database's clock may be set while we sleep, and what a replica armed that then died is known
 /// to nobody else until they look.
@@ -78,7 +78,7 @@ impl Firing {
         // first. When one fails, those after it are undone as they are dropped.
         let mut queue = Queue::default();
         let claimed = Batch::claim(&self.pool, self.batch, queue.from()).await?;
-        if claimed.rung.is_empty() {
+        if claimed.marked.is_empty() {
             return Ok(BESIDE_OTHERS);
         }
         let (mut claimed, mut encoded) = (Some(claimed), None);
@@ -86,7 +86,7 @@ impl Firing {
             self.component.progress();
             let more = claimed
                 .as_ref()
-                .is_some_and(|batch: &Batch| queue.went(&batch.rung, self.batch))
+                .is_some_and(|batch: &Batch| queue.went(&batch.marked, self.batch))
                 && !shutdown.is_cancelled();
             let (next, ready, done) = tokio::join!(
                 OptionFuture::from(more.then(|| Batch::claim(&self.pool, self.batch, queue.from()))),
@@ -117,19 +117,20 @@ pub async fn fire(pool: &PgPool, limit: i64) -> Result<Vec<Rung>, sqlx::Error> {
 /// Reminders that are marked, in a transaction that is open.
 struct Batch {
     tx: Transaction<'static, Postgres>,
-    rung: Vec<Rung>,
+    marked: Vec<Marked>,
 }
 
 impl Batch {
     async fn claim(pool: &PgPool, limit: i64, from: Option<Place>) -> Result<Self, sqlx::Error> {
         let mut tx = pool.begin().await?;
-        let rung = reminders::ring_due(&mut tx, limit, from).await?;
-        Ok(Self { tx, rung })
+        let marked = reminders::ring_due(&mut tx, limit, from).await?;
+        Ok(Self { tx, marked })
     }
 
     async fn encode(self) -> Result<Events, sqlx::Error> {
-        let Self { tx, rung } = self;
+        let Self { tx, marked } = self;
         let encoding = spawn_blocking(move || {
+            let rung = marked.iter().map(Marked::read).collect::<Result<Vec<_>, _>>()?;
             let events = rung.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
             Ok::<_, sqlx::Error>((rung, events))
         });

@@ -1,7 +1,7 @@
 //! Where the next batch begins: at the start of what is due, behind the batch before, or behind a person who has so much of
 //! it that the others would wait.
 
-use crate::reminders::{Place, Rung};
+use crate::reminders::{Marked, Place};
 
 /// So many of one person's at one instant, and half of a batch or more, are a crowd.
 const CROWD: usize = 100;
@@ -25,20 +25,20 @@ impl Queue {
     }
 
     /// That batch was these. Whether it was full, so that there may be more behind it.
-    pub(crate) fn went(&mut self, rung: &[Rung], limit: i64) -> bool {
-        let full = usize::try_from(limit).is_ok_and(|limit| rung.len() >= limit);
+    pub(crate) fn went(&mut self, marked: &[Marked], limit: i64) -> bool {
+        let full = usize::try_from(limit).is_ok_and(|limit| marked.len() >= limit);
         self.batches += 1;
         if !full || self.batches >= LAP {
             *self = Self::default();
             return full;
         }
-        self.from = rung.last().map(|last| {
-            let same = rung
+        self.from = marked.last().map(|last| {
+            let same = marked
                 .iter()
                 .rev()
                 .take_while(|one| one.place == last.place)
                 .count();
-            if same >= CROWD && same * 2 >= rung.len() {
+            if same >= CROWD && same * 2 >= marked.len() {
                 last.place.behind()
             } else {
                 last.place

@@ -219,6 +219,36 @@ pub struct Rung {
     pub task: Task,
 }
 
+/// A row that [`ring_due`] has marked. The task in it is read later, and elsewhere: the session goes on meanwhile.
+pub(crate) struct Marked {
+    pub(crate) place: Place,
+    row: PgRow,
+}
+
+impl Marked {
+    fn of(row: PgRow) -> Result<Self, sqlx::Error> {
+        let place = Place {
+            fire_at: row.try_get(0)?,
+            urgency: row.try_get(1)?,
+            user_id: row.try_get(2)?,
+        };
+        Ok(Self { place, row })
+    }
+
+    /// All of it.
+    pub(crate) fn read(&self) -> Result<Rung, sqlx::Error> {
+        let Json(task): Json<Task> = self.row.try_get(7)?;
+        Ok(Rung {
+            place: self.place,
+            id: self.row.try_get(3)?,
+            ring: self.row.try_get(4)?,
+            at: self.row.try_get(5)?,
+            missed: self.row.try_get(6)?,
+            task,
+        })
+    }
+}
+
 /// A place in the order in which reminders ring: by due time, the urgent first, those of one person together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -256,7 +286,7 @@ pub(crate) async fn ring_due(
     tx: &mut PgConnection,
     limit: i64,
     from: Option<Place>,
-) -> Result<Vec<Rung>, sqlx::Error> {
+) -> Result<Vec<Marked>, sqlx::Error> {
     // The limit stands in the text, a number of ours: PostgreSQL then knows how few rows it is about, and plans once.
     // The locked rows are found again by where they lie, which spares another way through an index.
     let rows = sqlx::query(AssertSqlSafe(format!(
@@ -297,27 +327,10 @@ pub(crate) async fn ring_due(
     .bind(from.map(|place| place.user_id))
     .fetch_all(tx)
     .await?;
-    let mut rung = rows
-        .into_iter()
-        .map(|row| {
-            let Json(task): Json<Task> = row.try_get(7)?;
-            Ok(Rung {
-                place: Place {
-                    fire_at: row.try_get(0)?,
-                    urgency: row.try_get(1)?,
-                    user_id: row.try_get(2)?,
-                },
-                id: row.try_get(3)?,
-                ring: row.try_get(4)?,
-                at: row.try_get(5)?,
-                missed: row.try_get(6)?,
-                task,
-            })
-        })
-        .collect::<Result<Vec<_>, sqlx::Error>>()?;
+    let mut marked = rows.into_iter().map(Marked::of).collect::<Result<Vec<_>, _>>()?;
     // UPDATE … RETURNING promises no order.
-    rung.sort_by_key(|r| r.place);
-    Ok(rung)
+    marked.sort_by_key(|one| one.place);
+    Ok(marked)
 }
 
 /// When the next armed reminder is due, and how long that is from now by the database's clock, in seconds; negative when
