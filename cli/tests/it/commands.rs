@@ -37,7 +37,7 @@ async fn exit_codes_tell_what_is_wrong_from_what_was_asked_wrongly() {
         (&["lag", "--group", "nobody"], "is no group"),
         (
             &["deliveries", "list", "--state", "lost"],
-            "possible values: pending, sent, failed, suppressed",
+            "possible values: pending, sent, failed, suppressed, collected",
         ),
         (&["deliveries", "list", "--limit", "0"], "1..=10000"),
         (

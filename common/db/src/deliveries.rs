@@ -5,8 +5,8 @@ use serde::Serialize;
 use sqlx::{FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
 
-/// The states that a delivery can be in.
-pub const STATES: [&str; 4] = ["pending", "sent", "failed", "suppressed"];
+/// The states that a delivery can be in; one that is collected waits for its digest.
+pub const STATES: [&str; 5] = ["pending", "sent", "failed", "suppressed", "collected"];
 
 /// Which deliveries. What is `None` does not matter.
 #[derive(Debug, Clone, Default)]

@@ -6,6 +6,9 @@ use uuid::Uuid;
 /// The namespace of delivery ids: never changed, or a replay would bring receivers what they have under another id.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2b7d_4d60_93f4_4a3e_8a53_6c1f_0e5d_8007);
 
+/// The states that a delivery can be in.
+pub const STATES: [&str; 4] = ["pending", "sent", "failed", "suppressed"];
+
 /// The id of a delivery, and the `webhook-id` of its requests. It follows from the endpoint and the event, so it is the
 /// same however often either comes.
 #[must_use]

@@ -44,6 +44,12 @@ pub enum Part {
     Series,
     /// Webhooks to people's endpoints.
     Webhooks,
+    /// Mails.
+    Mail,
+    /// The past, handled again.
+    Replay,
+    /// Services after something they stand on was away.
+    Recovery,
     /// What a service takes that has nothing to do, and how soon it is ready.
     Idle,
 }
@@ -60,6 +66,9 @@ impl Part {
             Self::Reminders => "reminders",
             Self::Series => "series",
             Self::Webhooks => "webhooks",
+            Self::Mail => "mail",
+            Self::Replay => "replay",
+            Self::Recovery => "recovery",
             Self::Idle => "idle",
         }
     }

@@ -11,12 +11,15 @@ mod find;
 mod idle;
 mod load;
 mod machine;
+mod mail;
 mod next;
 mod plots;
 mod process;
 mod producing;
+mod recovery;
 mod relay;
 mod reminders;
+mod replay;
 mod series;
 mod stats;
 mod table;
@@ -80,6 +83,9 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
             Part::Reminders => reminders::run(args.quick).await,
             Part::Series => series::run(args.quick).await,
             Part::Webhooks => webhooks::run(args.quick).await,
+            Part::Mail => mail::run(args.quick).await,
+            Part::Replay => replay::run(args.quick).await,
+            Part::Recovery => recovery::run(args.quick).await,
             Part::Idle => idle::run(args.quick).await,
         }
         .with_context(|| format!("{} could not be measured", part.name()))?;

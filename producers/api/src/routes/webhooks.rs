@@ -1,12 +1,11 @@
 //! A person's webhooks, and the log of what was sent there.
 
-use ::webhooks::Secret;
+use ::webhooks::{STATES, Secret};
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use db::deliveries::STATES;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
