@@ -154,6 +154,28 @@ pub async fn say(
     Ok(())
 }
 
+/// Says of a series what is said of the one that it goes on from.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn carry_over(
+    tx: &mut PgConnection,
+    user_id: Uuid,
+    from_series_id: Uuid,
+    to_series_id: Uuid,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into tasks.notification_overrides (user_id, series_id, override)
+         select user_id, $3, override from tasks.notification_overrides where user_id = $1 and series_id = $2",
+    )
+    .bind(user_id)
+    .bind(from_series_id)
+    .bind(to_series_id)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// Takes it back.
 ///
 /// # Errors

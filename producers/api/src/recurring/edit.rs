@@ -13,6 +13,7 @@ use super::input::{RecurringInput, moved, skipped};
 use super::occurrence::{move_to, skip, split};
 use super::standing::{Decision, Standing, just_before};
 use crate::accounts::moves;
+use crate::notifications;
 use crate::problem::{Kind, Problem};
 use crate::tasks::{self, Change, Person};
 
@@ -194,6 +195,7 @@ impl Decision {
         // An instance points to its series.
         if let Some(split) = &self.split {
             series::insert(tx, user_id, split).await?;
+            notifications::store::carry_over(tx, user_id, series.id, split.id).await?;
         }
         if series.version != before.version {
             series::update(tx, user_id, &series).await?;

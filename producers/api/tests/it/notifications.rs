@@ -1,6 +1,6 @@
 //! How a person wants to be notified, of everything and of one task, and the list in the page.
 
-use reqwest::header::{ETAG, IF_MATCH};
+use reqwest::header::{ETAG, IF_MATCH, LOCATION};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -141,6 +141,14 @@ async fn what_is_said_of_a_task_stays_with_it_and_goes_with_it() {
             put(&json!({"email": "loud"})).await.status,
             StatusCode::UNPROCESSABLE_ENTITY
         );
+        if path.starts_with(&series) {
+            // One that is split goes on as loud as it was.
+            let split = json!({"from": "2097-02-03T08:00:00Z", "title": "Sit down"});
+            let answer = ada.post(&format!("{series}/split"), &split).await;
+            assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+            let new = format!("{}/notifications", answer.header(LOCATION));
+            assert_eq!(ada.get(&new).await.json(), said);
+        }
         assert_eq!(
             ada.send(Method::DELETE, &path).await.status,
             StatusCode::NO_CONTENT
