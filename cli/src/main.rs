@@ -6,6 +6,7 @@ mod database;
 mod deliveries;
 mod dlq;
 mod doctor;
+mod key;
 mod lag;
 mod migrate;
 mod occurrences;
@@ -16,8 +17,10 @@ mod schemas_command;
 mod topics;
 mod why;
 
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use service::config::ConfigProblems;
@@ -53,6 +56,15 @@ enum Command {
     /// Safe to run by many at once. DATABASE_URL is the owner's; `<SERVICE>_DATABASE_PASSWORD` (or `…_FILE`), where set, becomes
     /// the password of that service's role, and OPERATOR_DATABASE_PASSWORD that of carillon_operator.
     Migrate,
+    Key(key::Key),
+    /// Asks a service on this machine whether it lives. Exit code 1 when it does not.
+    ///
+    /// For the health check of images, in which there is no other program to ask with.
+    Healthcheck {
+        /// Where the service listens.
+        #[arg(long, env = "HTTP_PORT")]
+        port: u16,
+    },
     /// The audit trail.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -115,6 +127,12 @@ async fn run(command: Command, format: Format) -> anyhow::Result<Verdict> {
     match command {
         Command::Doctor => doctor::run(format).await,
         Command::Migrate => migrate::run(format).await,
+        Command::Key(arguments) => key::run(&arguments, format),
+        Command::Healthcheck { port } => {
+            service::healthcheck::ask((Ipv4Addr::LOCALHOST, port).into())
+                .with_context(|| format!("the service at port {port} is not healthy"))?;
+            Ok(Verdict::Fine)
+        }
         Command::Audit(command) => audit::run(&command, format).await,
         Command::Topics(command) => topics::run(command, format).await,
         Command::Schemas(command) => schemas_command::run(command, format).await,

@@ -38,7 +38,7 @@
 mod backoff;
 pub mod config;
 pub mod health;
-mod healthcheck;
+pub mod healthcheck;
 pub mod http;
 pub mod metrics;
 mod run;
