@@ -29,6 +29,7 @@ pub use reminders::{Place, Rung, TOLERANCE_SECONDS};
 /// # Errors
 /// When the configuration cannot work, the port is taken, or a task fails.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    metrics::register();
     let pool = config.database.pool()?;
     let registry = Arc::new(Registry::new(&config.registry)?);
     let listener = http::bind(config.service.http_bind).await?;

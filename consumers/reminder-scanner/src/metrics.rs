@@ -26,3 +26,11 @@ pub(crate) static FIRING_LAG_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
         metrics::LATENCY_BUCKETS_SECONDS,
     )
 });
+
+/// Exposes zeros from the start: an alert sees the first reminder that is missed only as an increase.
+pub(crate) fn register() {
+    for counter in [&SCHEDULED, &CANCELLED, &FIRED, &MISSED] {
+        LazyLock::force(counter);
+    }
+    LazyLock::force(&FIRING_LAG_SECONDS);
+}
