@@ -118,5 +118,5 @@ class Image(unittest.TestCase):
         self.assertIn(f"ARG VERSION={version}\n", read("Dockerfile"))
 
     def test_its_bases_are_arguments(self):
-        froms = re.findall(r"^FROM (\S+)", read("Dockerfile"), re.MULTILINE)
-        self.assertEqual(set(froms), {"${BUILD_IMAGE}", "${RUN_IMAGE}"})
+        bases = re.findall(r"^FROM (\S+)", read("Dockerfile"), re.MULTILINE)
+        self.assertEqual(set(bases), {"${BUILD_IMAGE}", "${RUN_IMAGE}"})
