@@ -191,12 +191,17 @@ class Rendered(unittest.TestCase):
 
 
 class Policies(unittest.TestCase):
+    where = ""
+
     def each(self):
         for which in OVERLAYS:
             for pod, labels, spec in pods(overlay(which)):
                 for container in spec["containers"] + spec.get("initContainers", []):
-                    with self.subTest(f"{which}: {pod}"):
-                        yield pod, labels, spec, container
+                    self.where = f"{which}: {pod}"
+                    yield pod, labels, spec, container
+
+    def _formatMessage(self, message, standard):
+        return f"{self.where}: {super()._formatMessage(message, standard)}"
 
     def test_a_pod_is_as_restricted_as_kubernetes_can_make_it(self):
         for _, _, spec, container in self.each():

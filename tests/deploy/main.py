@@ -7,6 +7,7 @@ from pathlib import Path
 
 class Results(unittest.TextTestResult):
     def getDescription(self, test):
+        test = getattr(test, "test_case", test)  # of a part of one
         return f"{type(test).__module__}: {test._testMethodName.removeprefix('test_').replace('_', ' ')}"
 
 
