@@ -53,6 +53,8 @@ const RIGHTS: &[(&str, &str, &str)] = &[
     ("recurrence-generator", "insert", "tasks.tasks outbox.events"),
     ("recurrence-generator", "select insert delete", "recurrence.inbox"),
     ("email-sender", "select insert update", "delivery.deliveries"),
+    ("api", "select delete", "delivery.suppressed_addresses"),
+    ("email-sender", "select insert", "delivery.suppressed_addresses"),
     ("email-sender", "select insert delete", "delivery.inbox"),
     ("email-sender", "select update", "delivery.account_mails"),
     ("email-sender", "insert", "outbox.events"),

@@ -9,7 +9,7 @@ struct Rights {
     may_not: &'static [&'static str],
 }
 
-const TABLES: [&str; 36] = [
+const TABLES: [&str; 37] = [
     "api.idempotency_keys",
     "accounts.users",
     "accounts.sessions",
@@ -35,6 +35,7 @@ const TABLES: [&str; 36] = [
     "delivery.account_mails",
     "delivery.decisions",
     "delivery.digests",
+    "delivery.suppressed_addresses",
     "notifications.inbox",
     "notifications.notifications",
     "audit.events",
@@ -74,6 +75,8 @@ const RIGHTS: [Rights; 9] = [
             "insert into accounts.reset_requests default values",
             "update accounts.reset_requests set created_at = now()",
             "delete from accounts.reset_requests",
+            "select * from delivery.suppressed_addresses",
+            "delete from delivery.suppressed_addresses",
             "insert into delivery.account_mails (id, user_id, kind, link_token, email, expires_at) values (null, null, null, null, null, null)",
             "select * from accounts.moves for update skip locked",
             "insert into accounts.moves default values",
@@ -215,7 +218,9 @@ const RIGHTS: [Rights; 9] = [
     Rights {
         service: "email-sender",
         may: &[
-            "select id, email, name, timezone, email_verified_at, deleted_at from accounts.users",
+            "select id, email, name, timezone, language, attach_ics, email_verified_at, deleted_at from accounts.users",
+            "select * from delivery.suppressed_addresses",
+            "insert into delivery.suppressed_addresses default values",
             "select * from delivery.inbox",
             "insert into delivery.inbox default values",
             "delete from delivery.inbox",
@@ -368,6 +373,7 @@ fn every_statement() -> Vec<String> {
                 "accounts.notification_settings" => "version",
                 "tasks.notification_overrides" => "override",
                 "delivery.decisions" => "decided_at",
+                "delivery.suppressed_addresses" => "reason",
                 "notifications.notifications" => "detail",
                 "tasks.tasks" => "title",
                 "tasks.series" => "rrule",
