@@ -7,11 +7,17 @@ use std::time::Duration;
 use db::DatabaseConfig;
 use kafka::{BatchConfig, KafkaConfig, RegistryConfig};
 use lettre::Address;
-use secrecy::SecretString;
+use links::Keys;
+use secrecy::{ExposeSecret, SecretString};
 use service::config::{Env, ServiceConfig};
 
 /// What a claim leaves for recording the outcome, above the time that sending may take.
 const RECORD_MARGIN: Duration = Duration::from_secs(5);
+
+/// Below this a token can be guessed.
+const MIN_BOUNCE_TOKEN_CHARS: usize = 32;
+/// The links in the header List-Unsubscribe must fit into one line of 998 bytes.
+const MAX_PUBLIC_URL_CHARS: usize = 500;
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
@@ -32,6 +38,10 @@ pub struct Config {
     pub mail: MailConfig,
     /// `EMAIL_…`.
     pub delivery: DeliveryConfig,
+    /// `LINK_KEY`: what links in mails are signed with; as the API has it.
+    pub links: Keys,
+    /// `BOUNCE_TOKEN`: who knows it may hand reports of non-delivery over; without it nobody may.
+    pub bounce_token: Option<SecretString>,
 }
 
 /// How the wire to the SMTP server is protected.
@@ -171,11 +181,13 @@ impl MailConfig {
         let public_url = env.or("PUBLIC_URL", "http://localhost:8000".to_owned());
         if let Some(url) = &public_url
             && (!url.starts_with("http://") && !url.starts_with("https://")
-                || url.contains(|c: char| c.is_whitespace() || c.is_control() || "\"<>#?".contains(c)))
+                || url.len() > MAX_PUBLIC_URL_CHARS
+                || url.contains(|c: char| !c.is_ascii_graphic() || "\"<>#?&',".contains(c)))
         {
             env.reject(
                 "PUBLIC_URL",
-                "must be a URL that begins with http:// or https:// and has neither query nor fragment",
+                "must be a URL of at most 500 characters, ASCII, that begins with http:// or https:// and has neither query nor \
+                 fragment",
             );
         }
         let from_email = from_email?;
@@ -249,6 +261,16 @@ impl Config {
         let smtp = SmtpConfig::from_env(env);
         let mail = MailConfig::from_env(env);
         let delivery = DeliveryConfig::from_env(env);
+        let links = Keys::from_env(env);
+        let bounce_token = env.optional_secret("BOUNCE_TOKEN");
+        if let Some(Some(token)) = &bounce_token
+            && token.expose_secret().len() < MIN_BOUNCE_TOKEN_CHARS
+        {
+            env.reject(
+                "BOUNCE_TOKEN",
+                "must have at least 32 characters: openssl rand -hex 32",
+            );
+        }
         if let (Some(smtp), Some(delivery)) = (&smtp, &delivery) {
             let least = smtp.send_budget() + RECORD_MARGIN;
             if delivery.lease < least {
@@ -271,6 +293,8 @@ impl Config {
             smtp: smtp?,
             mail: mail?,
             delivery: delivery?,
+            links: links?,
+            bounce_token: bounce_token?,
         })
     }
 }
@@ -279,12 +303,13 @@ impl Config {
 mod tests {
     use super::*;
 
-    const NEEDED: [(&str, &str); 5] = [
+    const NEEDED: [(&str, &str); 6] = [
         ("DATABASE_URL", "postgres://u@localhost/d"),
         ("KAFKA_BOOTSTRAP_SERVERS", "localhost:1"),
         ("SCHEMA_REGISTRY_URL", "http://localhost:1"),
         ("SMTP_HOST", "mail.example.com"),
         ("SMTP_FROM_EMAIL", "bell@example.com"),
+        ("LINK_KEY", "a-key-of-tests-for-links-in-mails"),
     ];
 
     fn load(more: &[(&str, &str)]) -> Result<Config, String> {
@@ -293,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn five_variables_are_enough_and_the_wire_is_encrypted() {
+    fn six_variables_are_enough_and_the_wire_is_encrypted() {
         let config = load(&[]).unwrap();
         assert_eq!((config.smtp.tls, config.smtp.port), (Tls::Starttls, 587));
         assert_eq!(config.mail.message_id_domain, "example.com");
@@ -354,8 +379,49 @@ mod tests {
     }
 
     #[test]
-    fn the_password_is_not_in_the_debug_output() {
-        let config = load(&[("SMTP_USERNAME", "u"), ("SMTP_PASSWORD", "hush")]).unwrap();
-        assert!(!format!("{config:?}").contains("hush"));
+    fn what_mails_and_their_links_stand_on_is_checked() {
+        for (name, value) in [
+            ("PUBLIC_URL", "https://carillon.example/?q"),
+            ("PUBLIC_URL", "https://carillon.example/\u{fc}"),
+            ("PUBLIC_URL", "https://carillon.example/>,<mailto:eve@example.com"),
+            ("PUBLIC_URL", "carillon.example"),
+            ("LINK_KEY", "short"),
+            ("BOUNCE_TOKEN", "hush"),
+        ] {
+            let problems = load(&[(name, value)]).unwrap_err();
+            assert!(
+                problems.starts_with(&format!("{name} must be"))
+                    || problems.starts_with(&format!("{name} must have")),
+                "{problems}"
+            );
+            assert!(
+                !problems.contains("hush") && !problems.contains("short"),
+                "{problems}"
+            );
+        }
+        assert!(
+            load(&[("BOUNCE_TOKEN", &"t".repeat(32))])
+                .unwrap()
+                .bounce_token
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn the_secrets_are_not_in_the_debug_output() {
+        let token = "t".repeat(32);
+        let config = load(&[
+            ("SMTP_USERNAME", "u"),
+            ("SMTP_PASSWORD", "hush"),
+            ("BOUNCE_TOKEN", &token),
+        ])
+        .unwrap();
+        let shown = format!("{config:?}");
+        assert!(
+            ["hush", &token, "a-key-of-tests"]
+                .iter()
+                .all(|secret| !shown.contains(secret)),
+            "{shown}"
+        );
     }
 }

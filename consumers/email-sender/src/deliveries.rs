@@ -20,6 +20,7 @@ use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use crate::digests::{self, COLLECTED, Collection};
+use crate::language::Language;
 
 /// The channel that this sender works on.
 pub const CHANNEL: &str = "email";
@@ -180,6 +181,8 @@ pub struct Message {
     pub what: What,
     /// Whom to write to; `None` when there is no such user.
     pub recipient: Option<Recipient>,
+    /// What the mail server said when it refused the address for good, once it has.
+    pub refused: Option<String>,
 }
 
 /// What is to be written.
@@ -193,12 +196,24 @@ pub enum What {
     Account(AccountMail),
 }
 
+impl What {
+    /// Whether the person has just asked for this mail, to this address, and waits for it. Such a one goes also to an address that
+    /// mail did not arrive at: it may again, and there is no other way to show it.
+    pub fn is_asked_for(&self) -> bool {
+        match self {
+            Self::Reminder(_) | Self::Digest(_) => false,
+            Self::Account(mail) => mail.purpose.has_link(),
+        }
+    }
+}
+
 /// A reminder that rang.
 #[derive(Debug, Clone)]
 pub struct Rung {
     pub reminder_id: Uuid,
     pub task_id: Uuid,
     pub fire_at: Timestamp,
+    pub fired_at: Timestamp,
     /// The task when it rang.
     pub task: serde_json::Value,
     /// How long ago it was due, when it was claimed.
@@ -299,6 +314,12 @@ pub struct Recipient {
     pub timezone: String,
     /// Whether the person has shown that the address is the own one.
     pub verified: bool,
+    /// What the person wants to be written to in.
+    pub language: Language,
+    /// Whether the person wants what is due for the calendar.
+    pub attach_ics: bool,
+    /// Why mail does not arrive at the address.
+    pub suppressed: Option<String>,
 }
 
 /// Claims what is due, at most `limit`, longest due first, mails about accounts before the others: somebody sits there and
@@ -333,11 +354,12 @@ async fn claim_account_mails(
              returning m.id, m.user_id, m.kind, m.link_token, m.attempts, m.created_at, m.expires_at,
                        m.email as address, m.detail
          )
-         select c.*, case when u.id is not null then coalesce(c.address, u.email) end as email, u.name, u.timezone,
-                u.email_verified_at is not null and coalesce(c.address = u.email, true) as verified,
+         select c.*, case when u.id is not null then coalesce(c.address, u.email) end as email, u.name, u.timezone, u.language, u.attach_ics,
+                s.reason as suppressed, u.email_verified_at is not null and coalesce(c.address = u.email, true) as verified,
                 extract(epoch from c.expires_at - now())::float8 as good_for,
                 extract(epoch from now() - c.created_at)::float8 as age
-         from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null",
+         from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null
+         left join delivery.suppressed_addresses s on s.address = lower(coalesce(c.address, u.email))",
     )
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .bind(milliseconds(lease))
@@ -379,10 +401,12 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
              returning d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task,
                        d.kind, d.held_until
          )
-         select c.*, u.email, u.name, u.timezone, u.email_verified_at is not null as verified,
+         select c.*, u.email, u.name, u.timezone, u.language, u.attach_ics, s.reason as suppressed,
+                u.email_verified_at is not null as verified,
                 extract(epoch from now() - c.fire_at)::float8 as late,
                 extract(epoch from now() - coalesce(c.held_until, c.fired_at))::float8 as age
-         from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null",
+         from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null
+         left join delivery.suppressed_addresses s on s.address = lower(u.email)",
     )
     .bind(CHANNEL)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -397,6 +421,7 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
                 reminder_id: row.try_get("reminder_id")?,
                 task_id: row.try_get("task_id")?,
                 fire_at: row.try_get("fire_at")?,
+                fired_at: row.try_get("fired_at")?,
                 task,
                 late: since(row.try_get("late")?),
                 missed: kind == Kind::ReminderMissed.name(),
@@ -416,6 +441,9 @@ pub fn from_row(row: &PgRow, what: What, claimed: Instant) -> Result<Claim, sqlx
             name: row.try_get("name")?,
             timezone: row.try_get("timezone")?,
             verified: row.try_get("verified")?,
+            language: Language::of(row.try_get("language")?),
+            attach_ics: row.try_get("attach_ics")?,
+            suppressed: row.try_get("suppressed")?,
         }),
         None => None,
     };
@@ -425,7 +453,11 @@ pub fn from_row(row: &PgRow, what: What, claimed: Instant) -> Result<Claim, sqlx
         attempt: row.try_get("attempts")?,
         age: since(row.try_get("age")?),
         claimed,
-        message: Message { what, recipient },
+        message: Message {
+            what,
+            recipient,
+            refused: None,
+        },
     })
 }
 
@@ -494,9 +526,68 @@ pub async fn record(pool: PgPool, outcomes: Outcomes<Message>) -> Result<Vec<Rec
                 .map(|(index, _)| Recorded { index, took: None }),
         );
     }
+    suppress_refused(&mut tx, &outcomes).await?;
     db::outbox::insert(&mut tx, &events).await?;
     tx.commit().await?;
     Ok(recorded)
+}
+
+/// Writes down the addresses that were refused for good. That holds whatever has become of the claim.
+async fn suppress_refused(tx: &mut PgConnection, outcomes: &[Outcome]) -> Result<(), sqlx::Error> {
+    let refused: Vec<(Uuid, &str, &str)> = outcomes
+        .iter()
+        .filter_map(|outcome| {
+            let message = &outcome.claim.message;
+            let address = &message.recipient.as_ref()?.email;
+            Some((
+                outcome.claim.user_id,
+                address.as_str(),
+                message.refused.as_deref()?,
+            ))
+        })
+        .collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into delivery.suppressed_addresses (address, user_id, source, reason)
+         select lower(address), user_id, 'refusal', left(reason, 500)
+         from unnest($1::uuid[], $2::text[], $3::text[]) as refused (user_id, address, reason)
+         on conflict do nothing",
+    )
+    .bind(refused.iter().map(|(user_id, ..)| *user_id).collect::<Vec<_>>())
+    .bind(refused.iter().map(|(_, address, _)| *address).collect::<Vec<_>>())
+    .bind(refused.iter().map(|(.., reason)| *reason).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes down that the address of an account is dead, as a report about a delivery to it says: one of those `addresses`, and no
+/// other. True when that is news.
+pub async fn suppress_reported(
+    pool: &PgPool,
+    delivery: Uuid,
+    addresses: &[String],
+    reason: &str,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "insert into delivery.suppressed_addresses (address, user_id, source, reason)
+         select lower(u.email), u.id, 'report', left($3, 500)
+         from accounts.users u
+         where u.id = (select user_id from delivery.deliveries where id = $1
+                       union all select user_id from delivery.digests where id = $1
+                       union all select user_id from delivery.account_mails where id = $1 limit 1)
+           and u.deleted_at is null
+           and lower(u.email) = any(select lower(address) from unnest($2::text[]) as reported (address))
+         on conflict do nothing",
+    )
+    .bind(delivery)
+    .bind(addresses)
+    .bind(reason)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 async fn write_reminders(

@@ -72,6 +72,8 @@ pub async fn open(tx: &mut PgConnection, arranged: &mut [Arranged]) -> Result<()
 /// A digest, as it is when it is claimed.
 #[derive(Debug, Clone)]
 pub struct Collection {
+    /// When it was due.
+    pub due_at: Timestamp,
     /// What is in it, the oldest first.
     pub items: Vec<Item>,
 }
@@ -105,9 +107,11 @@ pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<C
              from due where d.id = due.id
              returning d.id, d.user_id, d.attempts, d.due_at
          )
-         select c.*, u.email, u.name, u.timezone, u.email_verified_at is not null as verified,
+         select c.*, u.email, u.name, u.timezone, u.language, u.attach_ics, s.reason as suppressed,
+                u.email_verified_at is not null as verified,
                 extract(epoch from now() - c.due_at)::float8 as age
-         from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null",
+         from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null
+         left join delivery.suppressed_addresses s on s.address = lower(u.email)",
     )
     .bind(CHANNEL)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -127,7 +131,8 @@ pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<C
         .zip(ids)
         .map(|(row, id)| {
             let items = items.remove(&id).unwrap_or_default();
-            deliveries::from_row(row, What::Digest(Collection { items }), claimed)
+            let due_at = row.try_get("due_at")?;
+            deliveries::from_row(row, What::Digest(Collection { due_at, items }), claimed)
         })
         .collect()
 }

@@ -1,10 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+mod bounce;
+mod calendar;
 mod circuit;
 mod config;
 mod deliveries;
 mod digests;
 mod handler;
+mod intake;
+mod language;
 mod message;
 mod metrics;
 mod retention;
@@ -58,11 +62,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let component = health.component("smtp", delivery::stale_after(config.smtp.send_budget()));
     let sender = Sender::new(&config, pool.clone(), wake, component)?;
 
+    let mut router = http::admin_router(health.clone());
+    if let Some(token) = config.bounce_token {
+        router = router.merge(intake::router(pool.clone(), token, config.mail.message_id_domain));
+    }
     let mut supervisor = Supervisor::new(shutdown.clone(), health.clone(), config.service.shutdown_budget);
-    supervisor.spawn(
-        "http",
-        http::serve(listener, http::admin_router(health), shutdown.clone()),
-    );
+    supervisor.spawn("http", http::serve(listener, router, shutdown.clone()));
     let stop = shutdown.clone();
     supervisor.spawn("consumer", async move { Ok(consumer.run(events, stop).await?) });
     supervisor.spawn("sender", sender.run(shutdown.clone()));

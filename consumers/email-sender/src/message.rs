@@ -3,15 +3,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lettre::address::Envelope;
-use lettre::message::header::{Header, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, Message, MultiPart};
+use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
+use lettre::message::{Attachment, Mailbox, Message, MultiPart};
 use lettre::{Address, message};
-use schemas::Task;
+use links::{Action, Keys, Link};
+use schemas::{Task, Timestamp};
 use uuid::Uuid;
 
 use crate::MailConfig;
-use crate::deliveries::{Claim, Recipient, What};
-use crate::template::{Account, Digest, Line, Reminder, Templates};
+use crate::calendar;
+use crate::deliveries::{Claim, Recipient, Rung, What};
+use crate::template::{Account, Content, Digest, Line, Links, Reminder, Templates};
 
 /// Longer subjects are cut: what lists of mails show is far shorter, and the whole title stands in the text.
 const MAX_SUBJECT_CHARS: usize = 200;
@@ -59,23 +61,38 @@ pub struct Writer {
     from: Mailbox,
     message_id_domain: String,
     public_url: String,
+    links: Keys,
+}
+
+/// What a mail has beside its words.
+#[derive(Debug, Default)]
+struct More {
+    /// Where a mail program sends that the person wants no more of these (RFC 8058).
+    unsubscribe: Option<String>,
+    /// A file for the calendar.
+    calendar: Option<String>,
 }
 
 impl Writer {
     /// Loads the templates and writes a sample, so that a configuration that makes no mail is found at start.
-    pub fn new(config: &MailConfig) -> anyhow::Result<Self> {
+    pub fn new(config: &MailConfig, links: Keys) -> anyhow::Result<Self> {
         let writer = Self {
             templates: Templates::load(config.template_dir.as_deref())?,
             from: mailbox(&config.from_name, config.from_email.clone()),
             message_id_domain: config.message_id_domain.clone(),
             public_url: config.public_url.clone(),
+            links,
+        };
+        let sample = Content {
+            subject: "Sample".to_owned(),
+            text: "Sample".to_owned(),
+            html: "Sample".to_owned(),
         };
         writer.build(
-            "Sample",
             mailbox("Ada", config.from_email.clone()),
             "sample",
-            "Sample",
-            "Sample",
+            &sample,
+            More::default(),
         )?;
         Ok(writer)
     }
@@ -99,17 +116,27 @@ impl Writer {
             What::Account(_) if !recipient.verified => String::new(),
             _ => plain_line(&recipient.name, MAX_NAME_CHARS),
         };
+        let mut more = More::default();
         let content = match &claim.message.what {
             What::Reminder(rung) => {
                 let task: Task = serde_json::from_value(rung.task.clone())?;
-                self.templates.render(Reminder {
+                let links = self.links(claim.user_id, rung);
+                let content = self.templates.render(Reminder {
                     task: &task,
                     name: &name,
+                    language: recipient.language,
                     timezone: &recipient.timezone,
                     late: rung.late,
                     missed: rung.missed,
                     held_until: rung.held_until,
-                })?
+                    links: &links,
+                })?;
+                more.unsubscribe = Some(links.unsubscribe);
+                more.calendar = recipient
+                    .attach_ics
+                    .then(|| calendar::of(&task, &self.message_id_domain))
+                    .flatten();
+                content
             }
             What::Digest(collection) => {
                 let lines = collection
@@ -124,14 +151,20 @@ impl Writer {
                         })
                     })
                     .collect::<Result<Vec<_>, serde_json::Error>>()?;
-                self.templates.render_digest(&Digest {
+                let unsubscribe = self.url(Action::Unsubscribe, claim.user_id, collection.due_at);
+                let content = self.templates.render_digest(&Digest {
                     more: collection.items.len() - lines.len(),
                     lines,
                     name: &name,
+                    language: recipient.language,
                     timezone: &recipient.timezone,
-                })?
+                    unsubscribe: &unsubscribe,
+                })?;
+                more.unsubscribe = Some(unsubscribe);
+                content
             }
             What::Account(mail) => self.templates.render_account(Account {
+                language: recipient.language,
                 purpose: mail.purpose,
                 name: &name,
                 public_url: &self.public_url,
@@ -142,9 +175,8 @@ impl Writer {
             })?,
         };
         let message_id = self.message_id(claim.id);
-        let subject = plain_line(&content.subject, MAX_SUBJECT_CHARS);
         let to = mailbox(&name, address.clone());
-        let bytes = self.build(&subject, to, &message_id, &content.text, &content.html)?;
+        let bytes = self.build(to, &message_id, &content, more)?;
         Ok(Mail {
             from: self.from.email.clone(),
             to: address,
@@ -153,27 +185,56 @@ impl Writer {
         })
     }
 
+    /// The links of a mail about a reminder: the same in every copy, for they count from when it rang.
+    fn links(&self, user_id: Uuid, rung: &Rung) -> Links {
+        let url = |action| self.url(action, user_id, rung.fired_at);
+        Links {
+            complete: url(Action::Complete {
+                task_id: rung.task_id,
+            }),
+            snooze: url(Action::Snooze {
+                reminder_id: rung.reminder_id,
+            }),
+            unsubscribe: url(Action::Unsubscribe),
+        }
+    }
+
+    fn url(&self, action: Action, user_id: Uuid, at: Timestamp) -> String {
+        self.links.url(&self.public_url, &Link::of(action, user_id, at))
+    }
+
     fn build(
         &self,
-        subject: &str,
         to: Mailbox,
         message_id: &str,
-        text: &str,
-        html: &str,
+        content: &Content,
+        more: More,
     ) -> Result<Vec<u8>, Unwritable> {
         // lettre panics on names that it cannot print. Those that we know of never get here; one that we don't must cost
         // one mail and not the process, again and again.
         catch_unwind(AssertUnwindSafe(|| {
             let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()])?;
-            let message = Message::builder()
+            let mut message = Message::builder()
                 .envelope(envelope)
                 .from(self.from.clone())
                 .to(to)
-                .subject(subject)
+                .subject(plain_line(&content.subject, MAX_SUBJECT_CHARS))
                 .message_id(Some(message_id.to_owned()))
                 .date_now()
-                .header(AutoSubmitted)
-                .multipart(MultiPart::alternative_plain_html(body(text), body(html)))?;
+                .header(AutoSubmitted);
+            if let Some(url) = more.unsubscribe {
+                message = message.header(ListUnsubscribe(url)).header(ListUnsubscribePost);
+            }
+            let words = MultiPart::alternative_plain_html(body(&content.text), body(&content.html));
+            let message = match more.calendar {
+                None => message.multipart(words)?,
+                Some(calendar) => {
+                    let kind = ContentType::parse("text/calendar; charset=utf-8; method=PUBLISH");
+                    let kind = kind.unwrap_or(ContentType::TEXT_PLAIN);
+                    let file = Attachment::new("task.ics".to_owned()).body(calendar, kind);
+                    message.multipart(MultiPart::mixed().multipart(words).singlepart(file))?
+                }
+            };
             Ok::<_, lettre::error::Error>(message.formatted())
         }))
         .map_err(|_| Unwritable::Message("it has characters that it must not have".to_owned()))?
@@ -196,6 +257,44 @@ impl Header for AutoSubmitted {
 
     fn display(&self) -> HeaderValue {
         HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+/// Where a mail program offers to unsubscribe (RFC 2369).
+#[derive(Clone)]
+struct ListUnsubscribe(String);
+
+impl Header for ListUnsubscribe {
+    fn name() -> HeaderName {
+        message::header::HeaderName::new_from_ascii_str("List-Unsubscribe")
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self(text.to_owned()))
+    }
+
+    fn display(&self) -> HeaderValue {
+        let value = format!("<{}>", self.0);
+        // As it stands: the URL is ASCII, and an encoded word would be none.
+        HeaderValue::dangerous_new_pre_encoded(Self::name(), value.clone(), value)
+    }
+}
+
+/// What the mail program posts there, so that one click is enough (RFC 8058).
+#[derive(Clone)]
+struct ListUnsubscribePost;
+
+impl Header for ListUnsubscribePost {
+    fn name() -> HeaderName {
+        message::header::HeaderName::new_from_ascii_str("List-Unsubscribe-Post")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "List-Unsubscribe=One-Click".to_owned())
     }
 }
 

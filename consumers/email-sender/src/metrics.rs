@@ -17,9 +17,21 @@ pub static ACCOUNT_MAILS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
+/// Addresses that turned out dead: the server refused them, or a report came back.
+pub static BOUNCES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    metrics::counter_vec(
+        "mail_bounces_total",
+        "Times that an address was found to take no mail, by how: refusal, report.",
+        &["source"],
+    )
+});
+
 /// Exposes zeros from the start: alerts compare with them.
 pub fn touch() {
     delivery::metrics::touch(CHANNEL);
+    for source in ["refusal", "report"] {
+        BOUNCES.with_label_values(&[source]);
+    }
     for status in STATUSES {
         for purpose in Purpose::ALL {
             ACCOUNT_MAILS.with_label_values(&[purpose.name(), status]);

@@ -64,7 +64,8 @@ impl Sender {
             },
             shared: Arc::new(Shared {
                 smtp: Smtp::new(config.smtp.clone()).context("the SMTP client cannot be set up")?,
-                writer: Writer::new(&config.mail).context("the mail cannot be written")?,
+                writer: Writer::new(&config.mail, config.links.clone())
+                    .context("the mail cannot be written")?,
                 config: config.delivery,
                 send_budget: config.smtp.send_budget(),
                 circuit: Mutex::new(Circuit::new(Instant::now())),
@@ -142,8 +143,8 @@ async fn leave(shared: Arc<Shared>) -> Leave {
     }
 }
 
-async fn deliver(shared: Arc<Shared>, claim: Claim, shutdown: CancellationToken) -> (Claim, Verdict) {
-    let verdict = shared.verdict(&claim, &shutdown).await;
+async fn deliver(shared: Arc<Shared>, mut claim: Claim, shutdown: CancellationToken) -> (Claim, Verdict) {
+    let verdict = shared.verdict(&mut claim, &shutdown).await;
     (claim, verdict)
 }
 
@@ -160,10 +161,15 @@ impl Shared {
         }
     }
 
-    async fn verdict(&self, claim: &Claim, shutdown: &CancellationToken) -> Verdict {
+    async fn verdict(&self, claim: &mut Claim, shutdown: &CancellationToken) -> Verdict {
         let Some(recipient) = &claim.message.recipient else {
             return Verdict::Suppressed("there is no such user".to_owned());
         };
+        if let Some(reason) = &recipient.suppressed
+            && !claim.message.what.is_asked_for()
+        {
+            return Verdict::Suppressed(format!("mail does not arrive at the address: {reason}"));
+        }
         match &claim.message.what {
             What::Digest(collection) if collection.items.is_empty() => {
                 return Verdict::Suppressed("nothing is left in it".to_owned());
@@ -196,7 +202,7 @@ impl Shared {
     /// What the result says about the server.
     fn learn(&self, result: &Result<(), SendError>) {
         match result {
-            Ok(()) | Err(SendError::Permanent(_) | SendError::Transient { answered: true, .. }) => {
+            Ok(()) | Err(SendError::Permanent { .. } | SendError::Transient { answered: true, .. }) => {
                 self.circuit().answered();
                 self.component.ready();
             }
@@ -225,7 +231,7 @@ impl Shared {
             Err(
                 SendError::Unavailable(reason)
                 | SendError::Transient { reason, .. }
-                | SendError::Permanent(reason),
+                | SendError::Permanent { reason, .. },
             ) => {
                 self.unavailable(&reason);
             }
@@ -233,13 +239,19 @@ impl Shared {
     }
 
     /// What the result means for the delivery.
-    fn judge(&self, claim: &Claim, mail: Mail, result: Result<(), SendError>) -> Verdict {
+    fn judge(&self, claim: &mut Claim, mail: Mail, result: Result<(), SendError>) -> Verdict {
         match result {
             Ok(()) => Verdict::Sent {
                 message_id: Some(mail.message_id),
                 at: Instant::now(),
             },
-            Err(SendError::Permanent(reason)) => Verdict::Failed(reason),
+            Err(SendError::Permanent { reason, dead }) => {
+                if dead {
+                    metrics::BOUNCES.with_label_values(&["refusal"]).inc();
+                    claim.message.refused = Some(reason.clone());
+                }
+                Verdict::Failed(reason)
+            }
             Err(SendError::Unavailable(_)) => Verdict::GivenBack,
             Err(SendError::Transient {
                 reason, ambiguous, ..

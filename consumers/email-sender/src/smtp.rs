@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::SmtpConfig;
+use crate::bounce::{Status, is_dead};
 use crate::message::{Mail, plain_line};
 use connect::Connector;
 use dialogue::{Dialogue, Failure, Stage};
@@ -42,7 +43,12 @@ pub enum SendError {
         ambiguous: bool,
     },
     /// The server refuses this mail for good.
-    Permanent(String),
+    Permanent {
+        /// What it said.
+        reason: String,
+        /// Whether it refuses every mail to the recipient.
+        dead: bool,
+    },
 }
 
 /// A client of one server.
@@ -162,9 +168,10 @@ impl Turn<'_> {
         let mut dialogue = self.smtp.connect().await?;
         if !dialogue.can_carry(mail) {
             self.smtp.put_back(dialogue);
-            return Err(SendError::Permanent(
-                "the server takes no addresses beyond ASCII (SMTPUTF8)".to_owned(),
-            ));
+            return Err(SendError::Permanent {
+                reason: "the server takes no addresses beyond ASCII (SMTPUTF8)".to_owned(),
+                dead: false,
+            });
         }
         dialogue
             .begin(&mail.from, !mail.is_ascii())
@@ -185,7 +192,7 @@ impl Turn<'_> {
             self.smtp.put_back(dialogue);
             return Ok(());
         };
-        let reason = without_address(&failure.reason, &mail.to);
+        let reason = without_address(&failure.reason, mail.to.as_ref());
         if failure.is_loss() {
             let ambiguous = failure.at == Stage::Answer && failure.code.is_none();
             return Err(SendError::Transient {
@@ -200,7 +207,10 @@ impl Turn<'_> {
         }
         Err(match failure.code {
             Some(code) if ABOUT_US.contains(&code) => SendError::Unavailable(reason),
-            Some(500..) => SendError::Permanent(reason),
+            Some(500..) => SendError::Permanent {
+                dead: failure.at == Stage::Recipient && is_dead(failure.code, Status::find(&reason)),
+                reason,
+            },
             _ => SendError::Transient {
                 reason,
                 answered: true,
@@ -231,8 +241,7 @@ fn unavailable(failure: Failure) -> SendError {
 }
 
 /// Servers repeat the address when they refuse it. Reasons go into events and logs, where no address belongs.
-fn without_address(reason: &str, address: &Address) -> String {
-    let address: &str = address.as_ref();
+pub fn without_address(reason: &str, address: &str) -> String {
     let mut rest = reason;
     let mut clean = String::with_capacity(reason.len());
     // ASCII case folding keeps byte positions.

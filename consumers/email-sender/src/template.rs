@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use chrono_tz::Tz;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 use schemas::{Priority, Task, Timestamp, now};
 use uuid::Uuid;
 
 use crate::deliveries::Purpose;
+use crate::language::Language;
 
 /// Reminders that are later than this say so.
 const WORTH_MENTIONING: Duration = Duration::from_mins(1);
@@ -21,11 +22,18 @@ const HTML: &str = "reminder.html";
 
 macro_rules! compiled_in {
     ($($name:literal),+ $(,)?) => {
-        [$(($name, include_str!(concat!("../templates/", $name)))),+]
+        [$((
+            $name,
+            [
+                include_str!(concat!("../templates/en/", $name)),
+                include_str!(concat!("../templates/de/", $name)),
+            ],
+        )),+]
     };
 }
 
-const COMPILED_IN: [(&str, &str); 24] = compiled_in![
+/// The templates, each in the order of [`Language::ALL`].
+const COMPILED_IN: [(&str, [&str; Language::ALL.len()]); 24] = compiled_in![
     "subject.txt",
     "reminder.txt",
     "reminder.html",
@@ -55,6 +63,8 @@ const COMPILED_IN: [(&str, &str); 24] = compiled_in![
 /// What the templates about accounts are about.
 #[derive(Debug, Clone, Copy)]
 pub struct Account<'a> {
+    /// What it is written in.
+    pub language: Language,
     /// What the mail is for.
     pub purpose: Purpose,
     /// The recipient's name; empty where it is not to be said.
@@ -76,6 +86,8 @@ pub struct Reminder<'a> {
     pub task: &'a Task,
     /// The recipient's name.
     pub name: &'a str,
+    /// What it is written in.
+    pub language: Language,
     /// The recipient's zone, for a task whose own is unknown.
     pub timezone: &'a str,
     /// How late it is.
@@ -84,6 +96,19 @@ pub struct Reminder<'a> {
     pub missed: bool,
     /// Until when quiet hours held it.
     pub held_until: Option<Timestamp>,
+    /// What can be done by opening a link.
+    pub links: &'a Links,
+}
+
+/// Where the links of a reminder lead. Each asks before it does anything.
+#[derive(Debug, Clone)]
+pub struct Links {
+    /// Completes the task.
+    pub complete: String,
+    /// Puts the reminder off.
+    pub snooze: String,
+    /// Ends these mails.
+    pub unsubscribe: String,
 }
 
 /// What the templates of digests are about.
@@ -95,8 +120,12 @@ pub struct Digest<'a> {
     pub more: usize,
     /// The recipient's name.
     pub name: &'a str,
+    /// What it is written in.
+    pub language: Language,
     /// The recipient's zone.
     pub timezone: &'a str,
+    /// Where the link leads that ends these mails.
+    pub unsubscribe: &'a str,
 }
 
 /// A reminder in a digest.
@@ -125,39 +154,57 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Takes each template from `folder` if it is there, and renders samples of each, so that a mistake in one is found
-    /// at start and not by a reminder.
+    /// Takes each template from its language's folder in `folder` if it is there, and renders samples of each, so that a mistake in
+    /// one is found at start and not by a reminder.
     pub fn load(folder: Option<&Path>) -> anyhow::Result<Self> {
         let mut environment = Environment::new();
         // A misspelt variable is an error, not a gap in the mail.
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         if let Some(folder) = folder {
-            std::fs::read_dir(folder).with_context(|| format!("SMTP_TEMPLATE_DIR {}", folder.display()))?;
+            only_known(folder)?;
         }
         for (name, compiled_in) in COMPILED_IN {
-            let source = match folder.map(|folder| folder.join(name)) {
-                Some(path) if path.exists() => std::fs::read_to_string(&path)
-                    .with_context(|| format!("the template {} cannot be read", path.display()))?,
-                _ => compiled_in.to_owned(),
-            };
-            environment
-                .add_template_owned(name, source)
-                .with_context(|| format!("the template {name} is not valid"))?;
+            for (language, compiled_in) in Language::ALL.into_iter().zip(compiled_in) {
+                let name = in_folder(language, name);
+                let source = match folder.map(|folder| folder.join(&name)) {
+                    Some(path) if path.exists() => std::fs::read_to_string(&path)
+                        .with_context(|| format!("the template {} cannot be read", path.display()))?,
+                    _ => compiled_in.to_owned(),
+                };
+                environment
+                    .add_template_owned(name.clone(), source)
+                    .with_context(|| format!("the template {name} is not valid"))?;
+            }
         }
         let templates = Self { environment };
+        for language in Language::ALL {
+            templates
+                .try_all(language)
+                .with_context(|| format!("the templates of {} cannot be rendered", language.code()))?;
+        }
+        Ok(templates)
+    }
+
+    /// Renders samples of everything.
+    fn try_all(&self, language: Language) -> Result<(), minijinja::Error> {
+        let link = || "http://localhost/l/token".to_owned();
+        let links = Links {
+            complete: link(),
+            snooze: link(),
+            unsubscribe: link(),
+        };
         for task in samples() {
             for (missed, held_until) in [(false, None), (true, None), (false, Some(now()))] {
-                let reminder = Reminder {
+                self.render(Reminder {
                     task: &task,
                     name: "Ada",
+                    language,
                     timezone: "UTC",
                     late: Duration::from_hours(3),
                     missed,
                     held_until,
-                };
-                templates
-                    .render(reminder)
-                    .context("the templates cannot be rendered")?;
+                    links: &links,
+                })?;
             }
         }
         for more in [0, 1] {
@@ -166,62 +213,63 @@ impl Templates {
                 fire_at: now(),
                 missed: more > 0,
             });
-            let digest = Digest {
+            self.render_digest(&Digest {
                 lines: lines.into(),
                 more,
                 name: "Ada",
+                language,
                 timezone: "UTC",
-            };
-            templates
-                .render_digest(&digest)
-                .context("the templates cannot be rendered")?;
+                unsubscribe: &links.unsubscribe,
+            })?;
         }
         for purpose in Purpose::ALL {
             for name in ["Ada", ""] {
-                let account = Account {
+                self.render_account(Account {
+                    language,
                     purpose,
                     name,
                     public_url: "http://localhost",
                     token: purpose.has_link().then_some("token"),
                     good_for: Duration::from_hours(1),
                     detail: Some("detail"),
-                };
-                templates
-                    .render_account(account)
-                    .context("the templates cannot be rendered")?;
+                })?;
             }
         }
-        Ok(templates)
+        Ok(())
     }
 
     /// The words for a reminder.
     pub fn render(&self, reminder: Reminder<'_>) -> Result<Content, minijinja::Error> {
-        let task = reminder.task;
+        let (task, language) = (reminder.task, reminder.language);
         // What quiet hours held says so, and what was missed did not ring.
         let late = reminder.late > WORTH_MENTIONING && reminder.held_until.is_none() && !reminder.missed;
         let variables = context! {
             title => &task.title,
             description => &task.description,
-            priority => task.priority.as_str(),
+            priority => language.priority(task.priority),
             tags => &task.tags,
-            due => due_in_words(task, reminder.timezone),
+            due => due_in_words(language, task, reminder.timezone),
             missed => reminder.missed,
-            late => late.then(|| span_in_words(reminder.late)),
-            held_until => reminder.held_until.map(|until| in_words(until, zone(reminder.timezone, ""))),
+            late => late.then(|| language.span(reminder.late)),
+            held_until => reminder.held_until.map(|until| language.instant(until, zone(reminder.timezone, ""))),
             name => reminder.name,
             task_id => task.id.to_string(),
+            complete_link => &reminder.links.complete,
+            snooze_link => &reminder.links.snooze,
+            unsubscribe_link => &reminder.links.unsubscribe,
         };
-        self.content([SUBJECT, TEXT, HTML], &variables)
+        self.content(language, [SUBJECT, TEXT, HTML], &variables)
     }
 
     /// The words for a digest.
     pub fn render_digest(&self, digest: &Digest<'_>) -> Result<Content, minijinja::Error> {
+        let language = digest.language;
         let items = digest.lines.iter().map(|line| {
             context! {
                 title => &line.task.title,
-                priority => line.task.priority.as_str(),
-                due => due_in_words(&line.task, digest.timezone),
-                rang => in_words(line.fire_at, zone(digest.timezone, "")),
+                priority => language.priority(line.task.priority),
+                due => due_in_words(language, &line.task, digest.timezone),
+                rang => language.instant(line.fire_at, zone(digest.timezone, "")),
                 missed => line.missed,
                 task_id => line.task.id.to_string(),
             }
@@ -231,8 +279,13 @@ impl Templates {
             count => digest.lines.len() + digest.more,
             more => digest.more,
             name => digest.name,
+            unsubscribe_link => digest.unsubscribe,
         };
-        self.content(["digest_subject.txt", "digest.txt", "digest.html"], &variables)
+        self.content(
+            language,
+            ["digest_subject.txt", "digest.txt", "digest.html"],
+            &variables,
+        )
     }
 
     /// The words for a mail about the account.
@@ -242,19 +295,24 @@ impl Templates {
         let variables = context! {
             name => Some(account.name).filter(|name| !name.is_empty()),
             link => account.token.map(|token| format!("{}/{page}#{token}", account.public_url)),
-            good_for => span_in_words(account.good_for),
+            good_for => account.language.span(account.good_for),
             detail => account.detail,
         };
         let names = ["_subject.txt", ".txt", ".html"].map(|ending| format!("{name}{ending}"));
-        self.content([&names[0], &names[1], &names[2]], &variables)
+        self.content(account.language, [&names[0], &names[1], &names[2]], &variables)
     }
 
     fn content(
         &self,
+        language: Language,
         [subject, text, html]: [&str; 3],
         variables: &Value,
     ) -> Result<Content, minijinja::Error> {
-        let render = |name: &str| self.environment.get_template(name)?.render(variables);
+        let render = |name: &str| {
+            self.environment
+                .get_template(&in_folder(language, name))?
+                .render(variables)
+        };
         Ok(Content {
             subject: render(subject)?,
             text: render(text)?,
@@ -269,28 +327,39 @@ fn zone(task: &str, person: &str) -> Tz {
 }
 
 /// When a task is due, in its zone.
-fn due_in_words(task: &Task, person: &str) -> Option<String> {
+fn due_in_words(language: Language, task: &Task, person: &str) -> Option<String> {
     task.due_at
-        .map(|at| in_words(at, zone(&task.timezone, person)))
-        .or_else(|| task.due_on.map(|day| day.format("%A, %-d %B %Y").to_string()))
+        .map(|at| language.instant(at, zone(&task.timezone, person)))
+        .or_else(|| task.due_on.map(|day| language.day(day)))
 }
 
-fn in_words(at: Timestamp, zone: Tz) -> String {
-    format!(
-        "{} ({})",
-        at.with_timezone(&zone).format("%A, %-d %B %Y, %H:%M"),
-        zone.name()
-    )
+fn in_folder(language: Language, name: &str) -> String {
+    format!("{}/{name}", language.code())
 }
 
-fn span_in_words(span: Duration) -> String {
-    let minutes = span.as_secs() / 60;
-    let (count, unit) = match minutes {
-        0..120 => (minutes, "minute"),
-        120..2880 => (minutes / 60, "hour"),
-        _ => (minutes / 1440, "day"),
+/// A file that nothing reads would be a change that never shows.
+fn only_known(folder: &Path) -> anyhow::Result<()> {
+    let names = |folder: &Path| -> anyhow::Result<Vec<String>> {
+        let entries =
+            std::fs::read_dir(folder).with_context(|| format!("SMTP_TEMPLATE_DIR {}", folder.display()))?;
+        entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .filter(|name| !name.as_ref().is_ok_and(|name| name.starts_with('.')))
+            .collect()
     };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+    for language in names(folder)? {
+        ensure!(
+            Language::ALL.iter().any(|known| known.code() == language),
+            "SMTP_TEMPLATE_DIR has {language}, which is no language: templates are in the folders en and de"
+        );
+        for name in names(&folder.join(&language))? {
+            ensure!(
+                COMPILED_IN.iter().any(|(known, _)| *known == name),
+                "SMTP_TEMPLATE_DIR has {language}/{name}, which is no template"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// One task with everything, one with nothing.
@@ -340,14 +409,28 @@ mod tests {
         }
     }
 
+    fn links() -> Links {
+        Links {
+            complete: "https://c.example/l/done".to_owned(),
+            snooze: "https://c.example/l/later".to_owned(),
+            unsubscribe: "https://c.example/unsubscribe/x".to_owned(),
+        }
+    }
+
     fn render(task: &Task, late: Duration) -> Content {
+        render_in(Language::English, task, late)
+    }
+
+    fn render_in(language: Language, task: &Task, late: Duration) -> Content {
         let reminder = Reminder {
             task,
             name: "Ada",
+            language,
             timezone: "America/New_York",
             late,
             missed: false,
             held_until: None,
+            links: &links(),
         };
         Templates::load(None).unwrap().render(reminder).unwrap()
     }
@@ -360,7 +443,9 @@ mod tests {
             content.text,
             "Hello Ada,\n\nthis is your reminder of:\n\n    Water the plants\n\n\
              Due:      Saturday, 21 November 2026, 18:30 (Europe/Berlin)\nPriority: high\nTags:     home, plants\n\n\
-             This reminder comes 2 hours late. We are sorry.\n\nThe fern needs more.\nThe cactus does not.\n\n-- \nCarillon"
+             This reminder comes 2 hours late. We are sorry.\n\nThe fern needs more.\nThe cactus does not.\n\n\
+             Done?    https://c.example/l/done\nLater?   https://c.example/l/later\n\n-- \nCarillon\n\
+             No more of these mails: https://c.example/unsubscribe/x"
         );
     }
 
@@ -369,11 +454,27 @@ mod tests {
         let content = render(&samples()[1], Duration::from_secs(60));
         assert_eq!(
             content.text,
-            "Hello Ada,\n\nthis is your reminder of:\n\n    Water the plants\n\nPriority: medium\n\n-- \nCarillon"
+            "Hello Ada,\n\nthis is your reminder of:\n\n    Water the plants\n\nPriority: medium\n\n\
+             Done?    https://c.example/l/done\nLater?   https://c.example/l/later\n\n-- \nCarillon\n\
+             No more of these mails: https://c.example/unsubscribe/x"
         );
-        for word in ["Due", "Tags", "late", "None", "none"] {
+        for word in ["Due", "Tags", " late", "None", "none"] {
             assert!(!content.html.contains(word), "{word}");
         }
+    }
+
+    #[test]
+    fn the_plain_text_reads_well_in_german() {
+        let content = render_in(Language::German, &full(), Duration::from_mins(125));
+        assert_eq!(content.subject, "Erinnerung: Water the plants");
+        assert_eq!(
+            content.text,
+            "Guten Tag Ada,\n\ndies ist Ihre Erinnerung an:\n\n    Water the plants\n\n\
+             Fällig:    Samstag, 21. November 2026, 18:30 (Europe/Berlin)\nPriorität: hoch\nTags:      home, plants\n\n\
+             Diese Erinnerung kommt 2 Stunden zu spät. Das tut uns leid.\n\nThe fern needs more.\nThe cactus does not.\n\n\
+             Erledigt?  https://c.example/l/done\nSpäter?    https://c.example/l/later\n\n-- \nCarillon\n\
+             Keine solchen Mails mehr: https://c.example/unsubscribe/x"
+        );
     }
 
     #[test]
@@ -418,41 +519,38 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_rounded_down_to_what_a_person_would_say() {
-        for (seconds, words) in [
-            (61, "1 minute"),
-            (119, "1 minute"),
-            (600, "10 minutes"),
-            (7_199, "119 minutes"),
-            (7_200, "2 hours"),
-            (172_799, "47 hours"),
-            (172_800, "2 days"),
-        ] {
-            assert_eq!(span_in_words(Duration::from_secs(seconds)), words);
-        }
-    }
-
-    #[test]
     fn own_templates_replace_ours_and_their_mistakes_are_found_at_start() {
         let folder = std::env::temp_dir().join(format!("templates-{}", Uuid::new_v4()));
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join(SUBJECT), "Erinnerung: {{ title }}").unwrap();
+        std::fs::create_dir_all(folder.join("en")).unwrap();
+        let subject = folder.join("en").join(SUBJECT);
+        std::fs::write(&subject, "Ding: {{ title }}").unwrap();
         let task = full();
         let reminder = Reminder {
             task: &task,
             name: "Ada",
+            language: Language::English,
             timezone: "UTC",
             late: Duration::ZERO,
             missed: false,
             held_until: None,
+            links: &links(),
         };
-        let content = Templates::load(Some(&folder)).unwrap().render(reminder).unwrap();
-        assert_eq!(content.subject, "Erinnerung: Water the plants");
+        let templates = Templates::load(Some(&folder)).unwrap();
+        let content = templates.render(reminder).unwrap();
+        assert_eq!(content.subject, "Ding: Water the plants");
         assert!(content.text.starts_with("Hello Ada"));
         for mistake in ["{{ titel }}", "{% if title %}", "{{ title | shout }}"] {
-            std::fs::write(folder.join(SUBJECT), mistake).unwrap();
+            std::fs::write(&subject, mistake).unwrap();
             assert!(Templates::load(Some(&folder)).is_err(), "{mistake}");
         }
+        std::fs::write(&subject, "Ding").unwrap();
+        // Nothing would ever read these.
+        for stray in ["subject.txt", "en/subjekt.txt"] {
+            std::fs::write(folder.join(stray), "Ding").unwrap();
+            assert!(Templates::load(Some(&folder)).is_err(), "{stray}");
+            std::fs::remove_file(folder.join(stray)).unwrap();
+        }
+        Templates::load(Some(&folder)).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(Templates::load(Some(&folder)).is_err());
     }

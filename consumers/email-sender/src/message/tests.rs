@@ -1,19 +1,30 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use mail_parser::{MessageParser, MimeHeaders};
+use proptest::prelude::*;
+
 use super::*;
 use crate::config::MailConfig;
 use crate::deliveries::{AccountMail, Message, Purpose, Rung};
+use crate::language::Language;
 
-fn writer() -> Writer {
-    Writer::new(&MailConfig {
+fn config(from_name: &str) -> MailConfig {
+    MailConfig {
         from_email: "bell@carillon.example".parse().unwrap(),
-        from_name: "Carillon".to_owned(),
+        from_name: from_name.to_owned(),
         message_id_domain: "mail.example".to_owned(),
         template_dir: None,
         public_url: "https://carillon.example".to_owned(),
-    })
-    .unwrap()
+    }
+}
+
+fn keys() -> Keys {
+    Keys::parse("a-key-of-tests-for-links-in-mails").unwrap()
+}
+
+fn writer() -> Writer {
+    Writer::new(&config("Carillon"), keys()).unwrap()
 }
 
 fn claim(title: &str, description: Option<&str>) -> Claim {
@@ -51,12 +62,14 @@ fn claim(title: &str, description: Option<&str>) -> Claim {
                 reminder_id: Uuid::from_u128(3),
                 task_id: task.id,
                 fire_at: now,
+                fired_at: now,
                 task: serde_json::to_value(task).unwrap(),
                 late: Duration::ZERO,
                 missed: false,
                 held_until: None,
             }),
             recipient: None,
+            refused: None,
         },
     }
 }
@@ -67,11 +80,15 @@ fn recipient(name: &str) -> Recipient {
         name: name.to_owned(),
         timezone: "UTC".to_owned(),
         verified: true,
+        language: Language::English,
+        attach_ics: false,
+        suppressed: None,
     }
 }
 
+static WRITER: LazyLock<Writer> = LazyLock::new(writer);
+
 fn write(title: &str, description: Option<&str>, name: &str) -> String {
-    static WRITER: LazyLock<Writer> = LazyLock::new(writer);
     let mail = WRITER
         .write(&claim(title, description), &recipient(name))
         .unwrap();
@@ -95,7 +112,8 @@ fn headers(mail: &str) -> (Vec<(String, String)>, &str) {
     (headers, rest)
 }
 
-const HEADERS: [&str; 8] = [
+/// Those of a mail about a reminder; one about the account has no two last.
+const HEADERS: [&str; 10] = [
     "From",
     "To",
     "Subject",
@@ -104,6 +122,8 @@ const HEADERS: [&str; 8] = [
     "Auto-Submitted",
     "MIME-Version",
     "Content-Type",
+    "List-Unsubscribe",
+    "List-Unsubscribe-Post",
 ];
 
 #[test]
@@ -122,6 +142,186 @@ fn a_mail_has_the_headers_that_it_should() {
     assert!(value("Content-Type").starts_with("multipart/alternative"));
     assert!(body.contains("Content-Type: text/plain; charset=utf-8"));
     assert!(body.contains("Content-Type: text/html; charset=utf-8"));
+    // RFC 8058, and that it is this person whom it unsubscribes.
+    assert_eq!(value("List-Unsubscribe-Post"), "List-Unsubscribe=One-Click");
+    let token = value("List-Unsubscribe")
+        .strip_prefix("<https://carillon.example/unsubscribe/")
+        .and_then(|rest| rest.strip_suffix('>'))
+        .unwrap();
+    let link = keys().open(token, schemas::now()).unwrap();
+    assert_eq!(
+        (link.action, link.user_id),
+        (Action::Unsubscribe, Uuid::from_u128(2))
+    );
+}
+
+#[test]
+fn the_links_of_a_mail_are_for_its_task_and_the_same_in_every_copy() {
+    let claim = claim("x", None);
+    let ada = recipient("Ada");
+    let links = |mail: &Mail| -> Vec<Link> {
+        let parsed = MessageParser::default().parse(&mail.bytes).unwrap();
+        let text = parsed.body_text(0).unwrap().into_owned();
+        let html = parsed.body_html(0).unwrap().into_owned();
+        let found: Vec<String> = text
+            .split_whitespace()
+            .filter(|word| word.starts_with("https://"))
+            .map(ToOwned::to_owned)
+            .collect();
+        assert!(
+            found.iter().all(|url| html.contains(&format!("href=\"{url}\""))),
+            "{html}"
+        );
+        let open = |url: &String| {
+            keys()
+                .open(url.rsplit('/').next().unwrap(), schemas::now())
+                .unwrap()
+        };
+        found.iter().map(open).collect()
+    };
+    let first = links(&WRITER.write(&claim, &ada).unwrap());
+    let (task_id, reminder_id) = (Uuid::from_u128(1), Uuid::from_u128(3));
+    assert_eq!(
+        first.iter().map(|link| link.action).collect::<Vec<_>>(),
+        [
+            Action::Complete { task_id },
+            Action::Snooze { reminder_id },
+            Action::Unsubscribe
+        ]
+    );
+    assert!(first.iter().all(|link| link.user_id == claim.user_id));
+    let again = Claim {
+        attempt: 5,
+        ..claim.clone()
+    };
+    assert_eq!(links(&WRITER.write(&again, &ada).unwrap()), first);
+}
+
+#[test]
+fn what_is_due_is_attached_for_the_calendar_of_who_wants_it() {
+    let wants = Recipient {
+        attach_ics: true,
+        ..recipient("Ada")
+    };
+    let file = |claim: &Claim| {
+        let mail = WRITER.write(claim, &wants).unwrap();
+        let parsed = MessageParser::default().parse(&mail.bytes).unwrap();
+        assert!(parsed.body_text(0).is_some() && parsed.body_html(0).is_some());
+        parsed.attachment(0).map(|part| {
+            assert_eq!(part.attachment_name(), Some("task.ics"));
+            let kind = part.content_type().unwrap();
+            assert_eq!(
+                (kind.ctype(), kind.subtype(), kind.attribute("method")),
+                ("text", Some("calendar"), Some("PUBLISH"))
+            );
+            String::from_utf8(part.contents().to_vec()).unwrap()
+        })
+    };
+    let nasty = claim(
+        "Plants; a,b\\ \r\nATTENDEE:mailto:eve@example.com",
+        Some("one\rX:two\nEND:VEVENT\u{2028}\0"),
+    );
+    let calendar = file(&nasty).unwrap();
+    let lines: Vec<&str> = calendar.split("\r\n").filter(|line| !line.is_empty()).collect();
+    let names: Vec<&str> = lines
+        .iter()
+        .filter(|line| !line.starts_with(' '))
+        .map(|line| line.split([':', ';']).next().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "BEGIN",
+            "VERSION",
+            "PRODID",
+            "METHOD",
+            "BEGIN",
+            "DESCRIPTION",
+            "DTSTAMP",
+            "DTSTART",
+            "SEQUENCE",
+            "SUMMARY",
+            "UID",
+            "END",
+            "END"
+        ],
+        "{calendar}"
+    );
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.len() <= 75 && !line.contains(['\r', '\n', '\0'])),
+        "{calendar}"
+    );
+    let whole = calendar.replace("\r\n ", "");
+    assert!(
+        whole.contains("UID:00000000-0000-0000-0000-000000000001@mail.example\r\n"),
+        "{whole}"
+    );
+    assert!(
+        whole.contains("SUMMARY:Plants\\; a\\,b\\\\ ATTENDEE:mailto:eve@example.com\r\n"),
+        "{whole}"
+    );
+    assert!(
+        whole.contains("DESCRIPTION:one\\nX:two\\nEND:VEVENT\r\n"),
+        "{whole}"
+    );
+    // A whole day; and nothing for a calendar.
+    let due_on = |days: Option<i32>| {
+        let mut claim = claim("x", None);
+        if let What::Reminder(rung) = &mut claim.message.what {
+            rung.task["due_at"] = serde_json::Value::Null;
+            rung.task["due_on"] = serde_json::json!(days);
+        }
+        claim
+    };
+    assert!(
+        file(&due_on(Some(20_939)))
+            .unwrap()
+            .contains("DTSTART;VALUE=DATE:20270501\r\n")
+    );
+    assert_eq!(file(&due_on(None)), None);
+    assert!(!write("x", None, "Ada").contains("calendar"));
+}
+
+/// What nobody means well with, and anything at all.
+fn text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => any::<char>().prop_map(String::from),
+        4 => proptest::sample::select(NASTY).prop_map(ToOwned::to_owned),
+        1 => "[ -~]{0,90}",
+    ];
+    proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_mail_reads_as_one_to_one_person_with_the_parts_that_it_should_have_whatever_is_typed(
+        title in text(), description in text(), tag in text(), name in text(), ics in any::<bool>(),
+    ) {
+        let mut claim = claim(&title, Some(&description));
+        if let What::Reminder(rung) = &mut claim.message.what {
+            rung.task["tags"] = serde_json::json!([tag]);
+        }
+        let recipient = Recipient { attach_ics: ics, ..recipient(&name) };
+        let mail = WRITER.write(&claim, &recipient).unwrap();
+        let bytes = String::from_utf8(mail.bytes.clone()).unwrap();
+        // As it goes over the wire: whole lines, and no end of the mail before its end.
+        prop_assert!(bytes.split("\r\n").all(|line| line.len() <= 998 && !line.contains(['\r', '\n', '\0'])));
+        let parsed = MessageParser::default().parse(&mail.bytes).unwrap();
+        let mut names: Vec<&str> = parsed.headers().iter().map(|header| header.name()).collect();
+        names.sort_unstable();
+        let mut expected = HEADERS;
+        expected.sort_unstable();
+        prop_assert_eq!(names, expected);
+        prop_assert_eq!(parsed.to().unwrap().iter().filter_map(|to| to.address()).collect::<Vec<_>>(), ["ada@example.com"]);
+        prop_assert_eq!(parsed.parts.len(), if ics { 5 } else { 3 });
+        let plain = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}');
+        prop_assert!(parsed.subject().unwrap_or_default().chars().all(plain));
+        prop_assert!(parsed.body_text(0).unwrap().lines().all(|line| line.chars().all(|c| plain(c) || c == '\t')));
+    }
 }
 
 /// What people may type to make the mail say more than it should.
@@ -214,7 +414,7 @@ fn the_secret_of_a_link_stands_behind_the_hash_where_no_server_sees_it() {
             .unwrap();
         let mail = String::from_utf8(mail.bytes).unwrap();
         let (headers, body) = headers(&mail);
-        assert_eq!(headers.len(), HEADERS.len());
+        assert_eq!(headers.len(), HEADERS.len() - 2);
         assert!(headers.contains(&("Subject".to_owned(), subject.to_owned())));
         // Quoted-printable: an = at the end of a line goes on in the next.
         let body = body.replace("=\r\n", "");
@@ -321,13 +521,6 @@ fn a_sender_name_that_breaks_the_mail_is_found_at_start() {
         "a, b",
         "",
     ] {
-        let config = MailConfig {
-            from_email: "bell@carillon.example".parse().unwrap(),
-            from_name: name.to_owned(),
-            message_id_domain: "mail.example".to_owned(),
-            template_dir: None,
-            public_url: "https://carillon.example".to_owned(),
-        };
-        Writer::new(&config).unwrap_or_else(|error| panic!("{name:?}: {error:#}"));
+        Writer::new(&config(name), keys()).unwrap_or_else(|error| panic!("{name:?}: {error:#}"));
     }
 }

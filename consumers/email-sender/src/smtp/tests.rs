@@ -94,7 +94,10 @@ async fn a_refused_recipient_leaves_the_connection_in_order() {
         ("RSET", "250 ok\r\n"),
     ];
     let smtp = smtp(vec![script(&[GREETING, &refused, ACCEPTED])]).await;
-    let permanent = Err(SendError::Permanent("550 no (recipient) here".to_owned()));
+    let permanent = Err(SendError::Permanent {
+        reason: "550 no (recipient) here".to_owned(),
+        dead: true,
+    });
     assert_eq!(send(&smtp).await, permanent);
     assert_eq!(send(&smtp).await, Ok(()));
 }
@@ -225,10 +228,10 @@ async fn no_more_connections_than_allowed() {
 
 #[test]
 fn an_address_is_found_in_a_reason_however_it_is_written() {
-    let address = "Ada@Example.com".parse().unwrap();
+    let address = "Ada@Example.com";
     assert_eq!(
-        without_address("550 <ada@EXAMPLE.com> and ada@example.com: no", &address),
+        without_address("550 <ada@EXAMPLE.com> and ada@example.com: no", address),
         "550 <(recipient)> and (recipient): no"
     );
-    assert_eq!(without_address("550 İ no", &address), "550 İ no");
+    assert_eq!(without_address("550 İ no", address), "550 İ no");
 }

@@ -35,6 +35,7 @@ pub fn config(database: &Database, topics: &Topics, smtp_port: u16, more: &[(&st
         ("SMTP_TLS", "off"),
         ("SMTP_TIMEOUT_MS", "2000"),
         ("SMTP_FROM_EMAIL", "bell@carillon.example"),
+        ("LINK_KEY", "a-key-of-tests-for-links-in-mails"),
         ("EMAIL_LEASE_SECONDS", "30"),
         ("EMAIL_RETRY_MIN_MS", "50"),
         ("EMAIL_RETRY_MAX_MS", "500"),

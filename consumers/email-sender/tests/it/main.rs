@@ -6,10 +6,13 @@
 )]
 
 mod account_mails;
+mod bounces;
 mod catcher;
 mod delivery;
 mod fixture;
 mod outages;
+mod postfix;
 mod preferences;
+mod rendered;
 mod retention;
 mod tls;

@@ -12,12 +12,12 @@ use crate::catcher::{Catcher, free_port};
 use crate::fixture::{Running, arm, config, no_topics, readiness, row, until_state};
 
 /// A certificate that no authority signed.
-struct SelfSigned {
-    folder: PathBuf,
+pub struct SelfSigned {
+    pub folder: PathBuf,
 }
 
 impl SelfSigned {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::of("DNS:localhost,IP:127.0.0.1")
     }
 
@@ -52,7 +52,7 @@ impl SelfSigned {
         Self { folder }
     }
 
-    fn cert(&self) -> String {
+    pub fn cert(&self) -> String {
         path(&self.folder.join("cert.pem"))
     }
 
