@@ -31,6 +31,8 @@ pub struct Config {
     pub accounts: AccountsConfig,
     /// `WEBHOOK_ALLOW…`: where webhooks may go; as the webhook sender has them.
     pub webhooks: Policy,
+    /// `LINK_KEY`: what links in mails are signed with; as the email sender has it.
+    pub links: links::Keys,
 }
 
 /// What holds for requests whatever they ask for.
@@ -160,6 +162,7 @@ impl Config {
         }
         let accounts = accounts(env);
         let webhooks = Policy::from_env(env);
+        let links = links::Keys::from_env(env);
         Some(Self {
             service: service?,
             database: database?,
@@ -168,6 +171,7 @@ impl Config {
             http: http?,
             accounts: accounts?,
             webhooks: webhooks?,
+            links: links?,
         })
     }
 }
@@ -247,11 +251,14 @@ mod tests {
     use super::*;
     use crate::token::tests::RFC_8037_KEY;
 
+    const LINK_KEY: &str = "a-key-of-tests-for-links-in-mails";
+
     #[test]
-    fn the_defaults_need_a_database_and_a_key() {
+    fn the_defaults_need_a_database_and_two_keys() {
         let env = Env::from_pairs([
             ("DATABASE_URL", "postgres://api:very-secret@localhost/carillon"),
             ("JWT_PRIVATE_KEY", RFC_8037_KEY),
+            ("LINK_KEY", LINK_KEY),
         ]);
         let config = load_from(env, Config::from_env).unwrap();
         assert_eq!(config.service.http_bind.port(), 8000);
@@ -262,7 +269,7 @@ mod tests {
         assert_eq!(config.accounts.purge_within, 7 * DAY);
         let shown = format!("{config:?}");
         assert!(
-            !shown.contains("very-secret") && !shown.contains("MC4C"),
+            !shown.contains("very-secret") && !shown.contains("MC4C") && !shown.contains(LINK_KEY),
             "{shown}"
         );
     }
@@ -277,6 +284,7 @@ mod tests {
             ("RATE_LIMIT_USER_PER_MINUTE", "-1"),
             ("CORS_ALLOWED_ORIGINS", "https://app.example.org/"),
             ("TRUSTED_PROXIES", "yes"),
+            ("LINK_KEY", "very-secret"),
         ]);
         let problems = load_from(env, Config::from_env).unwrap_err();
         let names: Vec<_> = problems
@@ -295,6 +303,7 @@ mod tests {
                 "RATE_LIMIT_USER_PER_MINUTE",
                 "TRUSTED_PROXIES",
                 "CORS_ALLOWED_ORIGINS",
+                "LINK_KEY",
             ]
         );
         assert!(!problems.to_string().contains("very-secret"));
@@ -340,6 +349,7 @@ mod tests {
             let env = Env::from_pairs([
                 ("DATABASE_URL", "postgres://api:very-secret@localhost/carillon"),
                 ("JWT_PRIVATE_KEY", RFC_8037_KEY),
+                ("LINK_KEY", LINK_KEY),
                 ("DRAIN_SECONDS", drain),
             ]);
             load_from(env, Config::from_env).map_err(|problems| problems.lines().len())
@@ -354,6 +364,7 @@ mod tests {
             let pairs = [
                 ("DATABASE_URL", "postgres://api@localhost/carillon"),
                 ("JWT_PRIVATE_KEY", RFC_8037_KEY),
+                ("LINK_KEY", LINK_KEY),
                 ("JWT_ROTATION_DAYS", "0"),
                 ("TRUSTED_ISSUERS", issuers),
             ];

@@ -58,6 +58,7 @@ use cursor::Cursors;
 use passwords::Passwords;
 use problem::Kind;
 use rate_limit::Limits;
+use routes::mail_links::MailLinks;
 
 /// What handlers share.
 #[derive(Debug, Clone)]
@@ -70,6 +71,8 @@ struct App {
     accounts: Arc<Accounts>,
     /// Where webhooks may go.
     webhook_policy: Arc<Policy>,
+    /// What opens the links in mails.
+    links: Arc<MailLinks>,
     /// How many proxies stand before us, whose word on the client's address is taken.
     trusted_proxies: usize,
 }
@@ -114,6 +117,7 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Cancellation
         limits: Arc::new(Limits::new(&config.http)),
         accounts: Arc::new(Accounts::new(&config.accounts)?),
         webhook_policy: Arc::new(config.webhooks),
+        links: Arc::new(MailLinks::new(config.links)?),
         trusted_proxies: config.http.trusted_proxies,
     };
     let (accounts, token_ttl) = (Arc::clone(&app.accounts), app.tokens.ttl());
@@ -191,6 +195,7 @@ fn router(app: App, health: Health, config: &HttpConfig) -> Router {
     let routes = routes
         .merge(routes::description::router(&openapi::complete(api)))
         .merge(routes::pages::router())
+        .merge(routes::mail_links::router())
         .with_state(app)
         .layer(axum::middleware::from_fn(middleware::not_modified))
         .merge(http::admin_router(health))

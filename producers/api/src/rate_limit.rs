@@ -1,7 +1,7 @@
 //! How much one person, and one address, may ask for. Each has a bucket of a minute's worth of requests, which fills as
 //! time passes (GCRA: the bucket is one number, the time at which it will be full again). A replica counts for itself.
 //!
-//! Every request to `/api` counts by the address that it comes from, before anything of it is believed, so guessing tokens
+//! Every request to `/api`, and every use of a link in a mail, counts by the address that it comes from, before anything of it is believed, so guessing tokens
 //! or passwords does too; one with a good token counts by its person as well.
 
 use std::collections::HashMap;
@@ -73,7 +73,12 @@ impl Limits {
 
 /// Counts requests to the API, refuses those that are too many, and tells how things stand in every answer.
 pub async fn enforce(State(limits): State<Arc<Limits>>, mut request: Request, next: Next) -> Response {
-    if !request.uri().path().starts_with("/api/") {
+    // Links in mails are guessed at like tokens.
+    let counted = ["/api/", "/l/", "/unsubscribe/"];
+    if !counted
+        .iter()
+        .any(|folder| request.uri().path().starts_with(folder))
+    {
         return next.run(request).await;
     }
     let address = client_address(request.extensions(), request.headers(), limits.trusted_proxies);

@@ -4,6 +4,8 @@
 use chrono::{DateTime, Utc};
 use utoipa::ToSchema;
 
+use super::user::Language;
+
 /// A new account.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -161,6 +163,12 @@ pub struct AccountPatch {
     /// ones.
     #[schema(nullable = false, required = false, example = "PT24H")]
     send_late_within: Option<String>,
+    /// What mails to the person are written in.
+    #[schema(nullable = false, required = false, example = "de")]
+    language: Option<Language>,
+    /// Whether a reminder of a task that is due has it attached for the calendar (RFC 5545).
+    #[schema(nullable = false, required = false)]
+    attach_ics: Option<bool>,
 }
 
 /// A personal access token that is to be made.

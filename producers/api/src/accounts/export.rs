@@ -21,7 +21,7 @@ const PAGE: i64 = 500;
 
 /// What comes after the tasks: the name of a list, and the query of one page of it. Parameters are the owner, the id that
 /// the page before ended with, and how many; columns the id and the row as JSON.
-const LISTS: [(&str, &str); 9] = [
+const LISTS: [(&str, &str); 10] = [
     (
         "series",
         "select id, to_jsonb(s) - 'user_id' as row from tasks.series s
@@ -56,6 +56,11 @@ const LISTS: [(&str, &str); 9] = [
         "notifications",
         "select id, to_jsonb(n) - 'user_id' as row from notifications.notifications n
          where user_id = $1 and id > $2 order by id limit $3",
+    ),
+    (
+        "suppressed_addresses",
+        "select user_id as id, to_jsonb(s) - 'user_id' as row from delivery.suppressed_addresses s
+         where user_id = $1 and user_id > $2 limit $3",
     ),
     (
         "personal_tokens",

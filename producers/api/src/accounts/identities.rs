@@ -6,7 +6,7 @@ use sqlx::{PgExecutor, PgPool, Row};
 use uuid::Uuid;
 
 use super::input::{fit_name, parse_email};
-use super::user::{self, Settings, User};
+use super::user::{self, MailSettings, Settings, User};
 use crate::problem::{Kind, Problem};
 use crate::token::Bearer;
 use crate::token::foreign::Subject;
@@ -68,6 +68,7 @@ async fn create(pool: &PgPool, subject: &Subject) -> Result<Bearer, Problem> {
             .map_or("UTC", |zone| zone.name())
             .to_owned(),
         settings: Settings::default(),
+        mail: MailSettings::default(),
         created_at: schemas::now(),
         version: 1,
     };

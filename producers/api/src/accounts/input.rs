@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::opaque;
 use super::personal_tokens::Scope;
-use super::user::{Settings, User};
+use super::user::{Language, MailSettings, Settings, User};
 use crate::input::{Fields, Place, Problems, read};
 use crate::problem::Problem;
 use crate::tasks::input::{LATE, LATE_SECONDS};
@@ -68,6 +68,7 @@ impl Registration {
             name: self.name,
             timezone,
             settings: Settings::default(),
+            mail: MailSettings::default(),
             created_at,
             version: 1,
         }
@@ -254,6 +255,8 @@ pub struct Profile {
     pub timezone: String,
     /// What is said of reminders in general.
     pub settings: Settings,
+    /// How mails look.
+    pub mail: MailSettings,
 }
 
 impl Profile {
@@ -270,6 +273,8 @@ pub struct ProfilePatch {
     timezone: Option<Tz>,
     whole_day_minute: Option<i32>,
     send_late_within_seconds: Option<i64>,
+    language: Option<Language>,
+    attach_ics: Option<bool>,
 }
 
 impl ProfilePatch {
@@ -291,7 +296,13 @@ impl ProfilePatch {
             let send_late_within = patched(fields, "send_late_within", |place, value| {
                 read::duration(place, value, LATE_SECONDS, LATE)
             });
+            let language = patched(fields, "language", |place, value| {
+                read::choice(place, value, Language::from_name, Language::NAMES)
+            });
+            let attach_ics = patched(fields, "attach_ics", read::boolean);
             Some(Self {
+                language: language?,
+                attach_ics: attach_ics?,
                 name: name?,
                 timezone: timezone?,
                 whole_day_minute: whole_day_minute?,
@@ -306,6 +317,7 @@ impl ProfilePatch {
             name: user.name.clone(),
             timezone: user.timezone.clone(),
             settings: user.settings,
+            mail: user.mail,
         };
         let Settings {
             whole_day_minute,
@@ -319,6 +331,10 @@ impl ProfilePatch {
             settings: Settings {
                 whole_day_minute: self.whole_day_minute.unwrap_or(whole_day_minute),
                 send_late_within_seconds: self.send_late_within_seconds.unwrap_or(send_late_within_seconds),
+            },
+            mail: MailSettings {
+                language: self.language.unwrap_or(before.mail.language),
+                attach_ics: self.attach_ics.unwrap_or(before.mail.attach_ics),
             },
         };
         (after != before).then_some(after)

@@ -165,10 +165,23 @@ pub async fn verify_email(tx: &mut PgConnection, token: &str) -> Result<bool, sq
          where id = $1 and email = $2 and deleted_at is null",
     )
     .bind(user_id)
-    .bind(email)
+    .bind(&email)
     .execute(&mut *tx)
     .await?;
-    Ok(done.rows_affected() == 1)
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    unsuppress(tx, &email).await?;
+    Ok(true)
+}
+
+/// The link came with a mail to the address, so mail arrives there.
+async fn unsuppress(tx: &mut PgConnection, email: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from delivery.suppressed_addresses where address = lower($1)")
+        .bind(email)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 /// A password that was set by a link.
@@ -208,6 +221,7 @@ pub async fn reset_password(
         return Ok(None);
     }
     forget(&mut *tx, user_id).await?;
+    unsuppress(&mut *tx, &email).await?;
     let sessions = sessions::end_all(tx, user_id, None).await?;
     Ok(Some(Reset { email, sessions }))
 }
@@ -225,6 +239,7 @@ pub async fn change_email(tx: &mut PgConnection, token: &str) -> Result<bool, Pr
     if !user::set_verified_email(&mut *tx, user_id, &email).await? {
         return Ok(false);
     }
+    unsuppress(&mut *tx, &email).await?;
     sqlx::query("delete from accounts.links where user_id = $1")
         .bind(user_id)
         .execute(tx)

@@ -32,7 +32,10 @@ pub use input::{
     Credentials, Deletion, ForgotPassword, LinkToken, NewEmail, NewPassword, NewToken, ProfilePatch,
     RefreshToken, Registration, ResetPassword,
 };
-pub use user::{User, change_password, find, find_by_email, insert, password_hash, update_profile};
+pub use user::{
+    Language, Suppressed, User, change_password, find, find_by_email, insert, password_hash, suppressed,
+    update_profile,
+};
 
 /// What accounts are told by the environment.
 #[derive(Debug, Clone)]

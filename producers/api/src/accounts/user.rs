@@ -29,6 +29,9 @@ pub struct User {
     /// What the person says of reminders in general.
     #[serde(flatten)]
     pub settings: Settings,
+    /// How mails to the person look.
+    #[serde(flatten)]
+    pub mail: MailSettings,
     /// When the account was made.
     #[serde(serialize_with = "view::timestamp")]
     pub created_at: DateTime<Utc>,
@@ -61,6 +64,47 @@ impl Default for Settings {
     }
 }
 
+/// How mails to a person look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub struct MailSettings {
+    /// What they, and the pages that their links lead to, are written in.
+    pub language: Language,
+    /// Whether a reminder of a task that is due has it attached for the calendar (RFC 5545).
+    pub attach_ics: bool,
+}
+
+/// A language that people are written to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub enum Language {
+    /// English.
+    #[default]
+    #[serde(rename = "en")]
+    English,
+    /// German.
+    #[serde(rename = "de")]
+    German,
+}
+
+impl Language {
+    /// All of them.
+    pub const NAMES: &str = "en and de";
+
+    /// As it stands in the database and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::German => "de",
+        }
+    }
+
+    /// The language of that name (ISO 639-1).
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::English, Self::German]
+            .into_iter()
+            .find(|language| language.as_str() == name)
+    }
+}
+
 fn time_of_day<S: Serializer>(minute: &i32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&view::time_of_day(*minute))
 }
@@ -74,7 +118,7 @@ fn duration<S: Serializer>(seconds: &i64, serializer: S) -> Result<S::Ok, S::Err
 macro_rules! columns {
     () => {
         "id, email, email_verified_at is not null as email_verified, name, timezone, whole_day_minute, \
-         send_late_within_seconds, created_at, version"
+         send_late_within_seconds, language, attach_ics, created_at, version"
     };
 }
 
@@ -88,6 +132,11 @@ fn from_row(row: &PgRow) -> Result<User, sqlx::Error> {
         settings: Settings {
             whole_day_minute: row.try_get("whole_day_minute")?,
             send_late_within_seconds: row.try_get("send_late_within_seconds")?,
+        },
+        mail: MailSettings {
+            // One that only a newer version knows.
+            language: Language::from_name(row.try_get("language")?).unwrap_or_default(),
+            attach_ics: row.try_get("attach_ics")?,
         },
         created_at: row.try_get("created_at")?,
         version: row.try_get("version")?,
@@ -234,7 +283,7 @@ pub async fn update_profile(
 ) -> Result<Option<User>, sqlx::Error> {
     let row = sqlx::query(concat!(
         "update accounts.users set name = $3, timezone = $4, whole_day_minute = $5, send_late_within_seconds = $6,
-                version = version + 1
+                language = $7, attach_ics = $8, version = version + 1
          where id = $1 and version = $2 and deleted_at is null returning ",
         columns!()
     ))
@@ -244,7 +293,41 @@ pub async fn update_profile(
     .bind(&profile.timezone)
     .bind(profile.settings.whole_day_minute)
     .bind(profile.settings.send_late_within_seconds)
+    .bind(profile.mail.language.as_str())
+    .bind(profile.mail.attach_ics)
     .fetch_optional(db)
     .await?;
     row.as_ref().map(from_row).transpose()
+}
+
+/// Since when nothing but what the person asks for is mailed to the own address, because mail does not arrive there; and the
+/// server's words for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Suppressed {
+    /// Since when.
+    #[serde(serialize_with = "view::timestamp")]
+    pub since: DateTime<Utc>,
+    /// What the mail server said.
+    pub reason: String,
+}
+
+/// Whether mail to the person's address is suppressed.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn suppressed(db: impl PgExecutor<'_>, user_id: Uuid) -> Result<Option<Suppressed>, sqlx::Error> {
+    let row = sqlx::query(
+        "select s.since, s.reason from accounts.users u join delivery.suppressed_addresses s on s.address = lower(u.email)
+         where u.id = $1 and u.deleted_at is null",
+    )
+    .bind(user_id)
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| {
+        Ok(Suppressed {
+            since: row.try_get("since")?,
+            reason: row.try_get("reason")?,
+        })
+    })
+    .transpose()
 }

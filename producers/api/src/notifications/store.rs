@@ -63,7 +63,6 @@ pub async fn write(
 ///
 /// # Errors
 /// When the database does not answer or refuses.
-#[expect(dead_code, reason = "what a mail's unsubscribe link does")]
 pub async fn turn_off(
     tx: &mut PgConnection,
     user_id: Uuid,

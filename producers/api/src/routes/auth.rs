@@ -286,7 +286,8 @@ async fn send_verification(
         let user = accounts::find(&pool, user.user_id)
             .await?
             .ok_or_else(Problem::no_such_account)?;
-        if !user.email_verified {
+        let wanted = !user.email_verified || accounts::suppressed(&pool, user.id).await?.is_some();
+        if wanted {
             links::send(&pool, user.id, Purpose::VerifyEmail, &user.email).await?;
         }
         Ok(())

@@ -6,6 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -13,7 +15,7 @@ use super::auth::confirm_password;
 use crate::App;
 use crate::accounts::body::{AccountPatch, Confirmation, EmailChange};
 use crate::accounts::{
-    self, Deletion, NewEmail, ProfilePatch, User, deletion, export as exports, links, moves,
+    self, Deletion, NewEmail, ProfilePatch, Suppressed, User, deletion, export as exports, links, moves,
 };
 use crate::client_address::ClientAddress;
 use crate::extract::{FullSession, IfMatch, JsonObject};
@@ -24,7 +26,7 @@ use crate::problem::{Kind, Problem, ProblemDocument};
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(read, update, delete))
-        .routes(routes!(change_email))
+        .routes(routes!(read_email, change_email))
         .routes(routes!(export))
 }
 
@@ -92,6 +94,45 @@ async fn update(
         })
         .await?;
     Ok(shown(&user))
+}
+
+/// The own address, and whether mail arrives there.
+#[derive(Serialize, ToSchema)]
+struct Address {
+    /// As given, its domain in lower case.
+    email: String,
+    /// Whether a mail to it was answered.
+    verified: bool,
+    /// Set while mail does not arrive there: no reminders are sent then. Verifying the address again ends it.
+    #[schema(required)]
+    suppressed: Option<Suppressed>,
+}
+
+/// Get the own address
+///
+/// And whether mail to it is suppressed, because it was refused for good or came back. `POST /api/auth/verify-email/send` mails a
+/// link there all the same; using it ends the suppression.
+#[utoipa::path(
+    get, path = "/api/me/email", tag = "Accounts", security(("bearer" = [])),
+    responses((status = 200, description = "The address", body = Address)),
+)]
+async fn read_email(
+    State(app): State<App>,
+    FullSession(user): FullSession,
+) -> Result<Json<Address>, Problem> {
+    let (user, suppressed) = app
+        .database(async move |pool| {
+            let found = accounts::find(&pool, user.user_id).await?;
+            let found = found.ok_or_else(Problem::no_such_account)?;
+            let suppressed = accounts::suppressed(&pool, found.id).await?;
+            Ok((found, suppressed))
+        })
+        .await?;
+    Ok(Json(Address {
+        email: user.email,
+        verified: user.email_verified,
+        suppressed,
+    }))
 }
 
 /// Change the address

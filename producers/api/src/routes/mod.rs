@@ -5,6 +5,7 @@ mod batch;
 pub mod description;
 mod find;
 mod history;
+pub mod mail_links;
 mod me;
 mod notifications;
 pub mod pages;

@@ -239,7 +239,7 @@ async fn dismiss(
 }
 
 /// The task of a reminder. The scanner's row leads there; where it has none yet, the task says so itself.
-async fn task_of(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<Uuid, Problem> {
+pub(super) async fn task_of(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<Uuid, Problem> {
     if let Some(known) = db::reminders::get(&mut *tx, user_id, id).await? {
         return Ok(known.task_id);
     }
@@ -257,7 +257,7 @@ async fn snoozed_until(tx: &mut PgConnection, body: Map<String, Value>) -> Resul
 }
 
 /// The work that does something with a reminder of an open task. `decide` is `None` where the task has it no more.
-fn act(
+pub(super) fn act(
     user_id: Uuid,
     task_id: Uuid,
     if_match: IfMatch,

@@ -18,6 +18,7 @@ mod history;
 mod http;
 mod idempotency;
 mod isolation;
+mod mail_links;
 mod me;
 mod moves;
 mod notifications;

@@ -284,6 +284,7 @@ async fn before_the_promised_time_everything_of_a_deleted_person_is_gone_everywh
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
             "insert into reminders.tasks values ('{0}', '{0}', 1, '{{}}');
              insert into delivery.account_mails (id, user_id, kind, expires_at) values ('{0}', '{0}', 'verify_email', now());
+             insert into delivery.suppressed_addresses (address, user_id, source, reason) values ('{0}', '{0}', 'report', 'x');
              insert into audit.events (event_id, occurred_at, topic, partition_id, offset_id, event_type, user_id, headers)
              select gen_random_uuid(), now(), 't', 0, n, 'e', '{0}', '{{}}' from generate_series(1, 2500) n;",
             person.id

@@ -19,6 +19,9 @@ const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
     -----END PRIVATE KEY-----\n";
 
+/// What the links in mails are signed with.
+pub const LINK_KEY: &str = "a-key-of-tests-for-links-in-mails";
+
 /// The defaults, but for the rate limits.
 pub fn unlimited() -> HttpConfig {
     HttpConfig {
@@ -90,6 +93,7 @@ impl Server {
             accounts: AccountsConfig::default(),
             http: unlimited(),
             webhooks: ::webhooks::Policy::default(),
+            links: links::Keys::parse(LINK_KEY).unwrap(),
         };
         change(&mut config);
         let listener = TcpListener::bind(config.service.http_bind).await.unwrap();
