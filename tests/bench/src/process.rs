@@ -67,6 +67,7 @@ impl Service {
             "api" => {
                 command
                     .env("JWT_PRIVATE_KEY_FILE", stack("JWT_PRIVATE_KEY_FILE"))
+                    .env("LINK_KEY", "a-key-of-benchmarks-for-links-in-mails")
                     .env("RATE_LIMIT_USER_PER_MINUTE", "0")
                     .env("RATE_LIMIT_ADDRESS_PER_MINUTE", "0");
             }
@@ -75,7 +76,8 @@ impl Service {
                     .env("SMTP_HOST", stack("SMTP_HOST"))
                     .env("SMTP_PORT", stack("SMTP_PORT"))
                     .env("SMTP_TLS", stack("SMTP_TLS"))
-                    .env("SMTP_FROM_EMAIL", "carillon@example.org");
+                    .env("SMTP_FROM_EMAIL", "carillon@example.org")
+                    .env("LINK_KEY", "a-key-of-benchmarks-for-links-in-mails");
             }
             "webhook-sender" => {
                 command

@@ -191,6 +191,9 @@ fn log_folder(name: &str) -> PathBuf {
     folder.canonicalize().unwrap()
 }
 
+/// What the links in mails are signed with.
+const LINK_KEY: &str = "a-key-of-tests-for-links-in-mails";
+
 fn environment(service: &str, database: &Database, topics: &Topics) -> Vec<(String, String)> {
     let mut environment = vec![
         ("DATABASE_URL", database.url(service)),
@@ -204,6 +207,7 @@ fn environment(service: &str, database: &Database, topics: &Topics) -> Vec<(Stri
     match service {
         "api" => environment.extend([
             ("JWT_PRIVATE_KEY_FILE", stack("JWT_PRIVATE_KEY_FILE")),
+            ("LINK_KEY", LINK_KEY.to_owned()),
             // One machine asks for everybody.
             ("RATE_LIMIT_USER_PER_MINUTE", "0".to_owned()),
             ("RATE_LIMIT_ADDRESS_PER_MINUTE", "0".to_owned()),
@@ -213,6 +217,7 @@ fn environment(service: &str, database: &Database, topics: &Topics) -> Vec<(Stri
             ("SMTP_PORT", stack("SMTP_PORT")),
             ("SMTP_TLS", "off".to_owned()),
             ("SMTP_FROM_EMAIL", "carillon@example.org".to_owned()),
+            ("LINK_KEY", LINK_KEY.to_owned()),
             // What a killed sender had claimed is sent again when its lease ends, and failed attempts soon: the tests wait
             // for both.
             ("EMAIL_LEASE_SECONDS", "30".to_owned()),
