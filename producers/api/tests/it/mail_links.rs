@@ -114,7 +114,7 @@ async fn a_reminder_is_put_off_by_the_button_that_is_pressed() {
 }
 
 #[tokio::test]
-async fn links_that_are_forged_old_anothers_or_of_nothing_do_nothing_and_say_so() {
+async fn links_that_are_forged_old_of_another_person_or_of_nothing_do_nothing_and_say_so() {
     let server = Server::start().await;
     let (ada, eve) = (
         server.person("ada@example.org").await,
