@@ -47,7 +47,7 @@ async fn take(State(intake): State<Arc<Intake>>, headers: HeaderMap, body: Body)
         .get(header::AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let token = intake.token.expose_secret().as_bytes();
-    if !given.is_some_and(|given| verify_slices_are_equal(given, token).is_ok()) {
+    if given.is_none_or(|given| verify_slices_are_equal(given, token).is_err()) {
         let mut refusal = problem(
             StatusCode::UNAUTHORIZED,
             "The header Authorization must be Bearer and the token of BOUNCE_TOKEN.",
