@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use mail_parser::MessageParser;
@@ -27,6 +27,7 @@ struct Postfix {
     folder: PathBuf,
     port: u16,
     certificate: SelfSigned,
+    master: Child,
 }
 
 fn run(command: &mut Command) -> String {
@@ -121,7 +122,7 @@ impl Postfix {
         )
         .unwrap();
         let log = std::fs::File::create(folder.join("log")).unwrap();
-        Command::new("postfix")
+        let master = Command::new("postfix")
             .arg("-c")
             .arg(folder.join("etc"))
             .arg("start-fg")
@@ -134,6 +135,7 @@ impl Postfix {
             folder,
             port,
             certificate,
+            master,
         };
         eventually("Postfix listens", async || {
             tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
@@ -163,7 +165,7 @@ impl Drop for Postfix {
                 std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
             );
         }
-        if stopped.is_ok_and(|stopped| stopped.status.success()) {
+        if stopped.is_ok_and(|stopped| stopped.status.success()) && self.master.wait().is_ok() {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
