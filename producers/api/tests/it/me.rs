@@ -329,6 +329,7 @@ async fn before_the_promised_time_everything_of_a_deleted_person_is_gone_everywh
         [
             "audit.events",
             "delivery.account_mails",
+            "delivery.suppressed_addresses",
             "reminders.tasks",
             "tasks.series",
             "tasks.tasks"
