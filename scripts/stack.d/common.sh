@@ -8,7 +8,8 @@ SECRETS=(
   RECURRENCE_GENERATOR_DATABASE_PASSWORD AUDIT_SINK_DATABASE_PASSWORD WEBHOOK_SENDER_DATABASE_PASSWORD
   NOTIFICATION_INBOX_DATABASE_PASSWORD LINK_KEY
 )
-PORT_COUNT=6 # postgres, kafka, kafka's controller, registry, smtp, inbox
+# postgres, kafka, kafka's controller, registry, smtp, inbox, kafka's listener behind a proxy, the proxy of a test
+PORT_COUNT=8
 
 say() { printf '%s\n' "$*"; }
 warn() { printf 'stack: %s\n' "$*" >&2; }
@@ -80,14 +81,15 @@ secret() { sed -n "s/^$1=//p" "$STACK/secrets"; }
 
 set_ports() { # set_ports BASE
   declare -gA PORT=([postgres]=$1 [kafka]=$(($1 + 1)) [controller]=$(($1 + 2))
-    [registry]=$(($1 + 3)) [mail]=$(($1 + 4)) [inbox]=$(($1 + 5)))
+    [registry]=$(($1 + 3)) [mail]=$(($1 + 4)) [inbox]=$(($1 + 5))
+    [kafka_proxied]=$(($1 + 6)) [kafka_proxy]=$(($1 + 7)))
 }
 
 load_ports() { set_ports "$(<"$STACK/port-base")"; }
 
 part_ports() { # the ports that a part listens on, the one for its clients first
   case $1 in
-    kafka) say "${PORT[kafka]} ${PORT[controller]}" ;;
+    kafka) say "${PORT[kafka]} ${PORT[controller]} ${PORT[kafka_proxied]}" ;;
     mail) say "${PORT[mail]} ${PORT[inbox]}" ;;
     *) say "${PORT[$1]}" ;;
   esac
@@ -122,7 +124,7 @@ base_is_free() {
   done
 }
 
-# The base port: what the caller says, else what this stack had, else 15400 for dev, else six free ones that no other
+# The base port: what the caller says, else what this stack had, else 15400 for dev, else eight free ones that no other
 # stack of this user has written down.
 choose_ports() {
   local base=${CARILLON_STACK_PORT_BASE:-} had='' slot part other
@@ -155,7 +157,7 @@ choose_ports() {
       fi
       base='' slot=$(((slot + 1) % 400))
     done
-    [ -n "$base" ] || die "no six free ports between 15500 and 19500. Set CARILLON_STACK_PORT_BASE."
+    [ -n "$base" ] || die "no eight free ports between 15500 and 19500. Set CARILLON_STACK_PORT_BASE."
     printf '%s\n' "$STACK" >"$CACHE/ports/$base"
     printf '%s\n' "$base" >"$STACK/port-base"
     exec 8>&-

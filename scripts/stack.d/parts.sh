@@ -66,6 +66,8 @@ make_postgres_home() {
 # Deletes the data in /var/lib/carillon-stack, if they are of this stack.
 purge_postgres_home() {
   local outside
+  # A test that made Postgres' disk small was killed.
+  ! mountpoint -q "$STACK/postgres/data" || umount "$(readlink -f "$STACK/postgres/data")"
   [ -L "$STACK/postgres" ] || return 0
   outside=$(readlink "$STACK/postgres")
   case $outside in
@@ -131,6 +133,8 @@ fill_in() { # fill_in TEMPLATE DATA-FOLDER
   text=$(<"$1")
   text=${text//@PORT@/"${PORT[kafka]}"}
   text=${text//@CONTROLLER_PORT@/"${PORT[controller]}"}
+  text=${text//@PROXIED_PORT@/"${PORT[kafka_proxied]}"}
+  text=${text//@PROXY_PORT@/"${PORT[kafka_proxy]}"}
   printf '%s\n' "${text//@DATA@/"$2"}"
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use service::Backoff;
+use service::{Backoff, failpoint};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -36,9 +36,11 @@ impl<M> Recorder<M> {
         while finished.recv_many(&mut batch, BATCH).await > 0 {
             let (outcomes, places): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
             let outcomes: Outcomes<M> = outcomes.into();
+            failpoint!("record: received");
             let Some(recorded) = self.record(&outcomes).await? else {
                 return Ok(());
             };
+            failpoint!("record: recorded");
             self.behind.store(false, Ordering::Release);
             for Recorded { index, took } in recorded {
                 if let Some(outcome) = outcomes.get(index) {

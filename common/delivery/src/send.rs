@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use service::Component;
+use service::{Component, failpoint};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -204,6 +204,9 @@ impl<M: Send + Sync + 'static> Running<M> {
         }
         let limit = self.places.available_permits().min(most);
         let claims = (self.channel.claim)(limit).await?;
+        if !claims.is_empty() {
+            failpoint!("send: claimed");
+        }
         let nothing = claims.is_empty();
         // A full claim means that there is more. After an empty one the question is when there will be: ask that first.
         let asked = !std::mem::replace(expect, claims.len() == limit);
@@ -235,6 +238,7 @@ async fn deliver<M>(
     outcomes: mpsc::Sender<Finished<M>>,
 ) {
     let (claim, verdict) = (channel.send)(claim).await;
+    failpoint!("send: sent");
     // The recorder is gone only when it has failed, and then the process goes down.
     let _ = outcomes.send((Outcome { claim, verdict }, place)).await;
 }

@@ -26,7 +26,7 @@ use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use service::Backoff;
-use service::Component;
+use service::{Component, failpoint};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -155,13 +155,16 @@ impl Consumer {
         shutdown: &CancellationToken,
     ) -> Result<(), ConsumerError> {
         while let Some(batch) = self.next_batch(shutdown).await? {
+            failpoint!("consumer: received");
             let Some(batch) = self.handle(batch, processor, shutdown).await? else {
                 break;
             };
             for record in &batch {
                 self.context().handled(record);
             }
+            failpoint!("consumer: handled");
             self.commit().await?;
+            failpoint!("consumer: offsets committed");
         }
         Ok(())
     }
@@ -322,6 +325,7 @@ impl Consumer {
                     }
                 }
                 _ => {
+                    failpoint!("consumer: letter written");
                     metrics::count_events(self.group, &record.topic, Outcome::DeadLetter, 1);
                     break;
                 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use db::inbox::Inbox;
 use futures::future::join_all;
 use schemas::{DecodeError, Event};
+use service::failpoint;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -137,6 +138,7 @@ impl<H: Handler> Lane<H> {
 
     /// Applies the events that are not in the inbox yet, in one transaction. Returns what became of each.
     async fn apply(&mut self, events: &[Indexed]) -> Result<Vec<(usize, Outcome)>, Failed> {
+        failpoint!("events: decoded");
         let mut tx = self.pool.begin().await.map_err(failed)?;
         let ids: Vec<Uuid> = events.iter().map(|(_, event)| event.head().event_id).collect();
         let mut unseen: HashSet<Uuid> = self.inbox.claim(&mut tx, &ids).await.map_err(failed)?;
@@ -160,7 +162,9 @@ impl<H: Handler> Lane<H> {
                     HandleError::Invalid(why) => Failed::Event(why),
                 })?;
         }
+        failpoint!("events: applied");
         tx.commit().await.map_err(failed)?;
+        failpoint!("events: committed");
         self.handler.committed();
         Ok(outcomes)
     }

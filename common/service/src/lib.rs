@@ -37,6 +37,7 @@
 
 mod backoff;
 pub mod config;
+pub mod failpoint;
 pub mod health;
 pub mod healthcheck;
 pub mod http;

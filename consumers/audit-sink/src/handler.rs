@@ -8,7 +8,7 @@ use kafka::{Outcome, ProcessError, Processor, Record, Registry, RegistryError, R
 use prometheus::IntCounterVec;
 use schemas::topics::AUDIT_SINK;
 use schemas::{DecodeError, Event, WriterSchema};
-use service::metrics;
+use service::{failpoint, metrics};
 use sqlx::{PgConnection, PgPool};
 
 use crate::rows::{Rows, Unreadable};
@@ -102,6 +102,7 @@ impl Sink {
         dead: &Rows<'_>,
         dead_letters: Range<usize>,
     ) -> Result<(), sqlx::Error> {
+        failpoint!("events: decoded");
         let mut tx = self.pool.begin().await?;
         // Not closed before this transaction has ended: see docs/adr/0017.
         let segment: i64 = sqlx::query_scalar("select audit.open_segment()")
@@ -128,7 +129,9 @@ impl Sink {
                 added.extend(insert(&mut tx, INSERT_DEAD_LETTERS, dead, n..n + 1, segment).await?);
             }
         }
+        failpoint!("events: applied");
         tx.commit().await?;
+        failpoint!("events: committed");
         for (event_type, topic, count) in added {
             let count = u64::try_from(count).unwrap_or(0);
             PERSISTED.with_label_values(&[event_type]).inc_by(count);

@@ -14,6 +14,7 @@ use schemas::{
     Actor, Encoded, Event, Head, Notification, NotificationEvent, NotificationEventKind, ReminderEvent,
     Timestamp,
 };
+use service::failpoint;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
@@ -528,6 +529,7 @@ pub async fn record(pool: PgPool, outcomes: Outcomes<Message>) -> Result<Vec<Rec
     }
     suppress_refused(&mut tx, &outcomes).await?;
     db::outbox::insert(&mut tx, &events).await?;
+    failpoint!("record: written");
     tx.commit().await?;
     Ok(recorded)
 }

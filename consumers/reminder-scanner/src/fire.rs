@@ -7,7 +7,7 @@ use std::time::Duration;
 use db::Patience;
 use futures::future::OptionFuture;
 use schemas::{Actor, Encoded, Event, Head, Reminder, ReminderEvent, ReminderEventKind};
-use service::{Backoff, Component};
+use service::{Backoff, Component, failpoint};
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -124,6 +124,9 @@ impl Batch {
     async fn claim(pool: &PgPool, limit: i64, from: Option<Place>) -> Result<Self, sqlx::Error> {
         let mut tx = pool.begin().await?;
         let marked = reminders::ring_due(&mut tx, limit, from).await?;
+        if !marked.is_empty() {
+            failpoint!("fire: marked");
+        }
         Ok(Self { tx, marked })
     }
 
@@ -151,7 +154,9 @@ struct Events {
 impl Events {
     async fn commit(mut self) -> Result<Vec<Rung>, sqlx::Error> {
         db::outbox::insert(&mut self.tx, &self.events).await?;
+        failpoint!("fire: written");
         self.tx.commit().await?;
+        failpoint!("fire: committed");
         Ok(self.rung)
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use delivery::{Outcomes, RecordError, Recorded, Verdict, milliseconds, since};
 use schemas::{Event, all_schemas, short_type};
+use service::failpoint;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
@@ -344,6 +345,7 @@ pub async fn record(
     let gone = gone.map(|(id, health)| (health.user_id, *id, "gone"));
     let disabled: Vec<_> = gone.chain(failing).collect();
     disable(&mut tx, &disabled).await?;
+    failpoint!("record: written");
     tx.commit().await?;
     written
         .into_iter()

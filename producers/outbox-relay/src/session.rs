@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use db::DatabaseConfig;
 use kafka::{KafkaConfig, Registry};
-use service::{Backoff, Component};
+use service::{Backoff, Component, failpoint};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -141,7 +141,9 @@ impl Shard {
                 publisher.learn_schemas(connection, &rows).await?;
                 cursor.advance(&rows, self.page_rows);
                 if !rows.is_empty() {
+                    failpoint!("relay: read");
                     publisher.enqueue(rows, cursor.clone()).await?;
+                    failpoint!("relay: enqueued");
                 }
             }
             // A full page: there is more to read, so only make room. Else there is time to see the acknowledgements.
@@ -197,6 +199,7 @@ impl Shard {
             tokio::select! {
                 biased;
                 settled = publisher.acknowledged() => if let Some((after, count)) = settled? {
+                    failpoint!("relay: acknowledged");
                     progress.cursor = after;
                     progress.published += count;
                 },
@@ -223,6 +226,7 @@ impl Shard {
     ) -> Result<(), PublishError> {
         if progress.published > 0 && progress.stored_at.elapsed() >= interval {
             progress.cursor.store(connection, progress.published).await?;
+            failpoint!("relay: stored");
             progress.published = 0;
             progress.stored_at = Instant::now();
         }

@@ -14,6 +14,8 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
+    /// Whether each POST has an `Idempotency-Key`, so that one whose answer was lost is not done again.
+    keyed: bool,
     /// How often the API was away, or said so, before it answered.
     refusals: u64,
 }
@@ -40,8 +42,15 @@ impl Client {
             http,
             base,
             token: None,
+            keyed: false,
             refusals: 0,
         }
+    }
+
+    /// From here on each POST has an `Idempotency-Key`.
+    #[must_use]
+    pub fn keyed(self) -> Self {
+        Self { keyed: true, ..self }
     }
 
     /// Registers a person and acts as them from then on.
@@ -99,8 +108,12 @@ impl Client {
     /// Sends until the API takes it. It may be away (killed), or say 503 with Retry-After (Postgres is away): nothing else.
     async fn send(&mut self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let started = Instant::now();
-        loop {
+        let key = (self.keyed && method == Method::POST).then(|| Uuid::new_v4().to_string());
+        for tries in 0_u64.. {
             let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
+            if let Some(key) = &key {
+                request = request.header("idempotency-key", key);
+            }
             if let Some(token) = &self.token {
                 request = request.bearer_auth(token);
             }
@@ -117,11 +130,22 @@ impl Client {
                         return (status, body);
                     }
                 }
-                Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                // Postgres is away; or the same request, whose connection was cut, is still at work.
+                Ok(answer)
+                    if answer.status() == StatusCode::SERVICE_UNAVAILABLE
+                        || key.is_some() && answer.status() == StatusCode::CONFLICT =>
+                {
                     assert!(
                         answer.headers().contains_key("retry-after"),
-                        "a 503 says when to come back"
+                        "{} says when to come back",
+                        answer.status()
                     );
+                }
+                // A lost answer said so already.
+                Ok(answer)
+                    if method == Method::DELETE && tries > 0 && answer.status() == StatusCode::NOT_FOUND =>
+                {
+                    return (StatusCode::NO_CONTENT, Value::Null);
                 }
                 Ok(answer) => {
                     let status = answer.status();
@@ -139,5 +163,6 @@ impl Client {
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        unreachable!()
     }
 }

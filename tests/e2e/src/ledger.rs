@@ -10,7 +10,7 @@ use support::{Database, stack};
 use uuid::Uuid;
 
 /// What is under way, and must come to its end.
-const UNSETTLED: [(&str, &str); 6] = [
+const UNSETTLED: [(&str, &str); 7] = [
     (
         "tasks whose last change the scanner has not seen",
         "select count(*) from tasks.tasks t where not exists (
@@ -25,6 +25,7 @@ const UNSETTLED: [(&str, &str); 6] = [
         "select (select count(*) from reminders.reminders where state = 'fired') - (select count(*) from delivery.deliveries)",
     ),
     ("deliveries to send", "select count(*) from delivery.deliveries where state = 'pending'"),
+    ("webhooks to send", "select count(*) from webhooks.deliveries where state = 'pending'"),
     (
         "completed instances without a next one",
         "select count(*) from tasks.tasks t where series_id is not null and completed_at is not null and not exists (
@@ -50,6 +51,8 @@ pub struct Mails {
     pub by_message_id: HashMap<String, u64>,
     /// What each of them says.
     pub texts: HashMap<String, String>,
+    /// When the first copy of each came.
+    pub received_at: HashMap<String, DateTime<Utc>>,
 }
 
 /// How it ended that a reminder was due, by the database's clock.
@@ -70,6 +73,8 @@ pub struct Mailed {
     pub reminder_id: Uuid,
     /// As the mail says it.
     pub message_id: String,
+    /// When the reminder was due.
+    pub fire_at: DateTime<Utc>,
     /// When the sender wrote down that it was sent.
     pub finished_at: DateTime<Utc>,
 }
@@ -108,6 +113,18 @@ impl Ledger {
     /// # Panics
     /// When it has not within `patience`.
     pub async fn settled(&self, patience: Duration) {
+        let waiting = self.unsettled(patience).await;
+        assert!(
+            waiting.is_none(),
+            "after {patience:?} there are still {waiting:?}"
+        );
+    }
+
+    /// The same, but tells what has not come to its end within `patience`.
+    ///
+    /// # Panics
+    /// When a query fails.
+    pub async fn unsettled(&self, patience: Duration) -> Option<String> {
         let mut waiting = String::new();
         let settled = within_quietly(patience, async || {
             waiting.clear();
@@ -120,7 +137,7 @@ impl Ledger {
             waiting.is_empty()
         })
         .await;
-        assert!(settled, "after {patience:?} there are still {waiting}");
+        (!settled).then_some(waiting)
     }
 
     /// Asserts what holds whatever happened meanwhile.
@@ -128,6 +145,16 @@ impl Ledger {
     /// # Panics
     /// When it does not.
     pub async fn check(&self) {
+        let wrong = self.wrong().await;
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    /// What should hold whatever happened meanwhile, and does not, with how often.
+    ///
+    /// # Panics
+    /// When a query fails.
+    pub async fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
         for (what, sql) in [
             (
                 "events in the audit trail that nobody wrote",
@@ -177,8 +204,12 @@ impl Ledger {
             ),
             ("dead letters", "select count(*) from audit.events where event_type in ('dead_letter', 'undecodable')"),
         ] {
-            assert_eq!(self.count(sql).await, 0, "{what}");
+            let count = self.count(sql).await;
+            if count > 0 {
+                wrong.push(format!("{count} {what}"));
+            }
         }
+        wrong
     }
 
     /// How often each reminder has fired.
@@ -229,16 +260,17 @@ impl Ledger {
     /// # Panics
     /// When the query fails.
     pub async fn mailed(&self) -> Vec<Mailed> {
-        let rows: Vec<(Uuid, String, DateTime<Utc>)> = sqlx::query_as(
-            "select reminder_id, message_id, finished_at from delivery.deliveries where state = 'sent'",
+        let rows: Vec<(Uuid, String, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
+            "select reminder_id, message_id, fire_at, finished_at from delivery.deliveries where state = 'sent'",
         )
         .fetch_all(&self.pool)
         .await
         .unwrap();
         rows.into_iter()
-            .map(|(reminder_id, message_id, finished_at)| Mailed {
+            .map(|(reminder_id, message_id, fire_at, finished_at)| Mailed {
                 reminder_id,
                 message_id,
+                fire_at,
                 finished_at,
             })
             .collect()
@@ -281,6 +313,10 @@ impl Ledger {
                 let id = message["message_id"].as_str().unwrap_or_default().to_owned();
                 let text = message["text"].as_str().unwrap_or_default().to_owned();
                 mails.texts.insert(id.clone(), text);
+                // The catcher lists the oldest first.
+                if let Some(at) = message["received_at"].as_str().and_then(|at| at.parse().ok()) {
+                    mails.received_at.entry(id.clone()).or_insert(at);
+                }
                 *mails.by_message_id.entry(id).or_default() += 1;
             }
         }

@@ -13,15 +13,16 @@ mod service;
 
 pub use client::{Client, Created};
 pub use ledger::{Ending, Ledger, Mailed, Mails};
-pub use platform::Platform;
-pub use service::Service;
+pub use platform::{Parts, Platform, run_stack};
+pub use service::{Service, signal};
 
 /// Every service, in the order of the way an event goes.
-pub const SERVICES: [&str; 7] = [
+pub const SERVICES: [&str; 8] = [
     "api",
     "outbox-relay",
     "reminder-scanner",
     "email-sender",
+    "webhook-sender",
     "recurrence-generator",
     "audit-sink",
     "notification-inbox",

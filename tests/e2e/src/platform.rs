@@ -8,6 +8,32 @@ use support::{Database, Topics, stack};
 use crate::service::binary;
 use crate::{Client, SERVICES, Service};
 
+/// Where the services find what they stand on. A test may put something between.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Host and port of Postgres.
+    pub postgres: String,
+    /// The brokers' addresses.
+    pub kafka: String,
+    /// URL of the schema registry.
+    pub registry: String,
+    /// Port of the mail server, on the same host as the stack's.
+    pub smtp_port: String,
+}
+
+impl Parts {
+    /// The stack's own, with nothing between.
+    #[must_use]
+    pub fn of_the_stack() -> Self {
+        Self {
+            postgres: format!("{}:{}", stack("POSTGRES_HOST"), stack("POSTGRES_PORT")),
+            kafka: stack("KAFKA_BOOTSTRAP_SERVERS"),
+            registry: stack("SCHEMA_REGISTRY_URL"),
+            smtp_port: stack("SMTP_PORT"),
+        }
+    }
+}
+
 /// The platform.
 #[derive(Debug)]
 pub struct Platform {
@@ -45,6 +71,20 @@ impl Platform {
         names: &[&'static str],
         settings: &[(&str, &str)],
     ) -> Self {
+        Self::through(database, topics, names, settings, &Parts::of_the_stack()).await
+    }
+
+    /// The same for services that reach what they stand on through something else.
+    ///
+    /// # Panics
+    /// When one does not get ready.
+    pub async fn through(
+        database: Database,
+        topics: Topics,
+        names: &[&'static str],
+        settings: &[(&str, &str)],
+        parts: &Parts,
+    ) -> Self {
         let logs = log_folder(database.name());
         let mut services: Vec<Service> = Vec::with_capacity(names.len());
         for &name in names {
@@ -53,7 +93,7 @@ impl Platform {
                 0 => format!("{name}.log"),
                 others => format!("{name}-{}.log", others + 1),
             };
-            let mut environment = environment(name, &database, &topics);
+            let mut environment = environment(name, &database, &topics, parts);
             // The last of a name counts.
             environment.extend(
                 settings
@@ -165,9 +205,14 @@ impl Platform {
 ///
 /// # Panics
 /// When it fails.
-pub(crate) fn run_stack(arguments: &[&str]) {
+pub fn run_stack(arguments: &[&str]) {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts/stack");
-    let status = Command::new(script).args(arguments).status().unwrap();
+    let status = Command::new(script)
+        .args(arguments)
+        // A machine with much to do beside it starts a JVM slowly, which is not what is tested.
+        .env("CARILLON_STACK_TIMEOUT", "600")
+        .status()
+        .unwrap();
     assert!(status.success(), "scripts/stack {arguments:?} failed");
 }
 
@@ -194,14 +239,17 @@ fn log_folder(name: &str) -> PathBuf {
 /// What the links in mails are signed with.
 const LINK_KEY: &str = "a-key-of-tests-for-links-in-mails";
 
-fn environment(service: &str, database: &Database, topics: &Topics) -> Vec<(String, String)> {
+fn environment(service: &str, database: &Database, topics: &Topics, parts: &Parts) -> Vec<(String, String)> {
     let mut environment = vec![
-        ("DATABASE_URL", database.url(service)),
-        ("KAFKA_BOOTSTRAP_SERVERS", stack("KAFKA_BOOTSTRAP_SERVERS")),
+        ("DATABASE_URL", database.url_at(&parts.postgres, service)),
+        ("KAFKA_BOOTSTRAP_SERVERS", parts.kafka.clone()),
         ("KAFKA_TOPIC_PREFIX", topics.config().topic_prefix),
         // The least that a broker with default settings takes: a killed consumer's partitions are free sooner.
         ("KAFKA_SESSION_TIMEOUT_MS", "6000".to_owned()),
-        ("SCHEMA_REGISTRY_URL", stack("SCHEMA_REGISTRY_URL")),
+        ("SCHEMA_REGISTRY_URL", parts.registry.clone()),
+        // Receivers of webhooks are on this machine.
+        ("WEBHOOK_ALLOW_HTTP", "true".to_owned()),
+        ("WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8".to_owned()),
         ("RUST_LOG", "info".to_owned()),
     ];
     match service {
@@ -214,7 +262,7 @@ fn environment(service: &str, database: &Database, topics: &Topics) -> Vec<(Stri
         ]),
         "email-sender" => environment.extend([
             ("SMTP_HOST", stack("SMTP_HOST")),
-            ("SMTP_PORT", stack("SMTP_PORT")),
+            ("SMTP_PORT", parts.smtp_port.clone()),
             ("SMTP_TLS", "off".to_owned()),
             ("SMTP_FROM_EMAIL", "carillon@example.org".to_owned()),
             ("LINK_KEY", LINK_KEY.to_owned()),
@@ -224,6 +272,11 @@ fn environment(service: &str, database: &Database, topics: &Topics) -> Vec<(Stri
             ("SMTP_TIMEOUT_MS", "1000".to_owned()),
             ("EMAIL_RETRY_MIN_MS", "1000".to_owned()),
             ("EMAIL_RETRY_MAX_MS", "5000".to_owned()),
+        ]),
+        "webhook-sender" => environment.extend([
+            ("WEBHOOK_LEASE_SECONDS", "30".to_owned()),
+            ("WEBHOOK_TIMEOUT_MS", "2000".to_owned()),
+            ("WEBHOOK_RETRY_DELAYS_MS", ["2000"; 20].join(",")),
         ]),
         _ => {}
     }

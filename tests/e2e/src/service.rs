@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use support::eventually;
 
@@ -21,6 +21,18 @@ pub struct Service {
 pub(crate) fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.parent().unwrap().parent().unwrap().join(name)
+}
+
+/// Sends a process a signal by its name.
+///
+/// # Panics
+/// When it does not exist.
+pub fn signal(process: u32, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &process.to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success(), "process {process} takes no {name}");
 }
 
 impl Service {
@@ -58,6 +70,14 @@ impl Service {
     /// # Panics
     /// When it runs, or its binary is not built.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The same with these settings beside its own, this once.
+    ///
+    /// # Panics
+    /// When it runs, or its binary is not built.
+    pub fn start_with(&mut self, settings: &[(&str, &str)]) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log: File = OpenOptions::new()
             .create(true)
@@ -68,6 +88,7 @@ impl Service {
         let child = Command::new(&binary)
             .env_clear()
             .envs(self.environment.iter().cloned())
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -104,6 +125,35 @@ impl Service {
         let mut child = self.child.take().expect("it runs");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Asks it to stop, by SIGTERM, and waits until it has: a consumer leaves its group, which one that is killed does not.
+    ///
+    /// # Panics
+    /// When it does not run, or does not stop in time.
+    pub async fn stop(&mut self) {
+        self.signal("TERM");
+        let mut child = self.child.take().expect("it runs");
+        eventually(&format!("{} stops", self.name), async || {
+            child.try_wait().unwrap()
+        })
+        .await;
+    }
+
+    /// Sends it a signal by its name: STOP and CONT, which no process notices.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, name: &str) {
+        let child = self.child.as_ref().expect("it runs");
+        signal(child.id(), name);
+    }
+
+    /// How it ended, if it has by itself; it may be started again then.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
     }
 
     /// Whether it runs.

@@ -3,7 +3,7 @@
 
 use std::process::Output;
 
-use e2e::{Platform, SERVICES};
+use e2e::Platform;
 use schemas::topics::TASK_EVENTS;
 use serde_json::Value;
 use support::{eventually, stack};
@@ -109,8 +109,7 @@ async fn set_up(platform: &Platform, what: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_platform_has_nothing_wrong_and_every_command_of_the_page_does_what_it_says() {
-    let services: Vec<&str> = SERVICES.into_iter().chain(["webhook-sender"]).collect();
-    let platform = Platform::of(&services).await;
+    let platform = Platform::start().await;
     let url = stack("DATABASE_URL");
     let (server, _) = url.rsplit_once('/').unwrap();
     let owner = format!("{server}/{}", platform.database().name());

@@ -53,10 +53,16 @@ impl Database {
     /// The URL to connect by as the role of a service, named like its folder, or of the operator.
     #[must_use]
     pub fn url(&self, service: &str) -> String {
-        let password = password(service);
         let (host, port) = (stack("POSTGRES_HOST"), stack("POSTGRES_PORT"));
+        self.url_at(&format!("{host}:{port}"), service)
+    }
+
+    /// The same by way of another address, a host and a port: that of a proxy.
+    #[must_use]
+    pub fn url_at(&self, address: &str, service: &str) -> String {
+        let password = password(service);
         format!(
-            "postgres://{}:{password}@{host}:{port}/{}",
+            "postgres://{}:{password}@{address}/{}",
             migrations::role(service),
             self.name
         )

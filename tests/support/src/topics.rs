@@ -225,13 +225,16 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> TopicPartitionList {
 
 /// The first and the next offset of a partition.
 fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
-    for _ in 0..100 {
-        if let Ok(watermarks) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(30)) {
-            return watermarks;
+    let mut last = None;
+    // A broker that was started a moment ago, on a machine with much to do, takes its time to lead.
+    for _ in 0..1200 {
+        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(30)) {
+            Ok(watermarks) => return watermarks,
+            Err(error) => last = Some(error),
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    panic!("{topic} {partition} has no leader");
+    panic!("{topic} {partition} has no leader: {last:?}");
 }
 
 fn read(config: &KafkaConfig, topic: &str) -> Vec<ReadRecord> {
