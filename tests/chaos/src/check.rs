@@ -241,7 +241,7 @@ fn webhooks(receiver: &Receiver, rang: &[Rang], journal: &Journal) {
         match of_event.get(&one.event_id) {
             None => journal.finding(format!("lost: the webhook of {one:?} never came")),
             Some(at) if *at < one.fire_at => {
-                journal.finding(format!("early: the webhook of {one:?} came at {at}"))
+                journal.finding(format!("early: the webhook of {one:?} came at {at}"));
             }
             Some(_) => {}
         }
