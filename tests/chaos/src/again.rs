@@ -12,11 +12,12 @@ use support::Topics;
 use uuid::Uuid;
 
 /// Where consumers remember what they have handled. The audit sink asks its own table.
-const INBOXES: [&str; 4] = [
+const INBOXES: [&str; 5] = [
     "reminders.inbox",
     "recurrence.inbox",
     "delivery.inbox",
     "webhooks.inbox",
+    "notifications.inbox",
 ];
 
 /// A header of ours, by which the checker knows them.

@@ -54,8 +54,16 @@ pub async fn check(evidence: &Evidence<'_>, people: &mut [Person], journal: &Jou
     promises(people, &rang, journal);
     mails(evidence, people, &rang, journal).await;
     webhooks(evidence.receiver, &rang, journal);
+    let mut listed = 0;
     for person in people {
         api(evidence, person, journal).await;
+        listed += notifications(person, &rang, journal).await;
+    }
+    if listed != rang.len() {
+        journal.finding(format!(
+            "{listed} notifications in the pages of {} rings",
+            rang.len()
+        ));
     }
     lateness(&rang, journal);
 }
@@ -253,7 +261,7 @@ fn webhooks(receiver: &Receiver, rang: &[Rang], journal: &Journal) {
 
 /// The API shows each person exactly the tasks that it told them of, as they left them.
 async fn api(evidence: &Evidence<'_>, person: &mut Person, journal: &Journal) {
-    let shown = person.tasks().await;
+    let shown = person.list("tasks").await;
     let by_id: HashMap<Uuid, &Value> = shown
         .iter()
         .filter_map(|task| Some((task["id"].as_str()?.parse().ok()?, task)))
@@ -310,6 +318,21 @@ async fn api(evidence: &Evidence<'_>, person: &mut Person, journal: &Journal) {
             shown.len()
         ));
     }
+}
+
+/// The list in the page has each ring of the person once. Returns how many it has.
+async fn notifications(person: &mut Person, rang: &[Rang], journal: &Journal) -> usize {
+    let known: HashSet<Uuid> = rang.iter().map(|one| one.reminder_id).collect();
+    let mut listed = person.list("notifications").await;
+    listed.retain(|one| one["kind"] == "reminder");
+    let mut once = HashSet::new();
+    for one in &listed {
+        let of: Option<Uuid> = one["reminder_id"].as_str().and_then(|id| id.parse().ok());
+        if !of.is_some_and(|of| known.contains(&of) && once.insert(of)) {
+            journal.finding(format!("doubled: the page lists {one} again, or it never rang"));
+        }
+    }
+    listed.len()
 }
 
 fn lateness(rang: &[Rang], journal: &Journal) {

@@ -38,6 +38,10 @@ use crate::receiver::Receiver;
 /// How long everything may take to come to its end when all is well again.
 const PATIENCE: Duration = Duration::from_mins(10);
 
+/// Rings that are not in their person's list in the page yet.
+const NOT_LISTED: &str = "select count(*) from reminders.reminders r where state = 'fired' and not exists (
+    select from notifications.notifications n where n.reminder_id = r.id)";
+
 /// How services are set beside what tests usually set.
 const SETTINGS: [(&str, &str); 1] = [
     // A token is good for the whole run.
@@ -136,6 +140,9 @@ async fn course(seed: u64, lasting: Duration, journal: Journal) {
     let from = journal.at();
     if let Some(waiting) = ledger.unsettled(PATIENCE).await {
         journal.finding(format!("lost: after {PATIENCE:?} there are still {waiting}"));
+    }
+    while ledger.count(NOT_LISTED).await > 0 && journal.at() - from < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     journal.figure(
         "Seconds until everything had come to its end",

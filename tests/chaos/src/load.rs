@@ -195,17 +195,18 @@ impl Person {
         )
     }
 
-    /// All their open and completed tasks, as the API lists them.
-    pub async fn tasks(&mut self) -> Vec<Value> {
-        let mut tasks = Vec::new();
-        let mut path = "/api/tasks?limit=100".to_owned();
+    /// All of a list of theirs, as the API gives it: `tasks` or `notifications`.
+    pub async fn list(&mut self, what: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let first = format!("/api/{what}?limit=100");
+        let mut path = first.clone();
         loop {
             let page = self.client.call(Method::GET, &path, None).await;
-            tasks.extend(page["items"].as_array().cloned().unwrap_or_default());
+            items.extend(page["items"].as_array().cloned().unwrap_or_default());
             let Some(cursor) = page["next_cursor"].as_str() else {
-                return tasks;
+                return items;
             };
-            path = format!("/api/tasks?limit=100&cursor={cursor}");
+            path = format!("{first}&cursor={cursor}");
         }
     }
 }

@@ -9,15 +9,16 @@ use schemas::topics::{NOTIFICATION_EVENTS, TASK_EVENTS, TASK_REMINDERS, dead_let
 use schemas::{Actor, Event, Head, Reminder, ReminderEvent, ReminderEventKind, TaskEventKind};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use support::poison::{UNKNOWN_SCHEMA_ID, eight};
+use support::poison::{eight, unknown_schema_id};
 use support::{Database, LearningRegistry, Topics, eventually, samples};
 use uuid::Uuid;
 
 /// Every consumer, with its inbox; the audit sink needs none.
-const CONSUMERS: [(&str, &str, &str); 5] = [
+const CONSUMERS: [(&str, &str, &str); 6] = [
     ("reminder-scanner", TASK_EVENTS, "reminders.inbox"),
     ("recurrence-generator", TASK_EVENTS, "recurrence.inbox"),
     ("email-sender", TASK_REMINDERS, "delivery.inbox"),
+    ("notification-inbox", TASK_REMINDERS, "notifications.inbox"),
     ("webhook-sender", TASK_EVENTS, "webhooks.inbox"),
     ("webhook-sender", TASK_REMINDERS, "webhooks.inbox"),
 ];
@@ -201,6 +202,7 @@ async fn no_consumer_is_held_up_by_poison_and_what_an_operator_gives_again_has_i
         "recurrence-generator",
         "email-sender",
         "webhook-sender",
+        "notification-inbox",
         "audit-sink",
     ];
     let platform = Platform::upon(database, topics, &names, &[("SCHEMA_REGISTRY_URL", &url)]).await;
@@ -234,7 +236,7 @@ async fn no_consumer_is_held_up_by_poison_and_what_an_operator_gives_again_has_i
         .comes_to("audit.events where event_type = 'undecodable'", 16)
         .await;
     world
-        .comes_to("audit.events where event_type = 'dead_letter'", 45)
+        .comes_to("audit.events where event_type = 'dead_letter'", 54)
         .await;
     world
         .comes_to("audit.events where event_type like 'com.carillon.%'", 20)
@@ -282,7 +284,7 @@ async fn no_consumer_is_held_up_by_poison_and_what_an_operator_gives_again_has_i
         .await;
     }
     for dose in &doses {
-        world.registry.learn(UNKNOWN_SCHEMA_ID, &dose.late);
+        world.registry.learn(unknown_schema_id(&dose.late), &dose.late);
         for (group, topic, inbox) in CONSUMERS.into_iter().filter(|(_, topic, _)| *topic == dose.topic) {
             let letters = dead_letter(topic, group);
             let would = world.answer(&["dlq", "replay", &letters, "--dry-run"]);

@@ -16,12 +16,13 @@ use support::within;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-const CONSUMERS: [&str; 5] = [
+const CONSUMERS: [&str; 6] = [
     "reminder-scanner",
     "email-sender",
     "webhook-sender",
     "recurrence-generator",
     "audit-sink",
+    "notification-inbox",
 ];
 
 /// Which services have which points. Those of one row are struck together, for they do not wait for each other for ever.
@@ -39,6 +40,7 @@ const POINTS: [(&[&str], &str); 19] = [
             "email-sender",
             "webhook-sender",
             "recurrence-generator",
+            "notification-inbox",
         ],
         "consumer: letter written",
     ),
@@ -132,10 +134,13 @@ async fn wherever_a_service_dies_what_was_under_way_has_its_effect_once() {
     let ledger = Ledger::new(platform.database());
     ledger.settled(5 * support::PATIENCE).await;
     let wrong = ledger.wrong().await;
-    // The three records of poison, and six letters about them, though they were written again: of webhooks three, of the others one.
+    // The three records of poison, and a letter of each group that reads their topics, though some were written again.
     assert_eq!(
         wrong,
-        ["9 events in the audit trail that nobody wrote", "9 dead letters"]
+        [
+            "11 events in the audit trail that nobody wrote",
+            "11 dead letters"
+        ]
     );
     let firings = ledger.firings().await;
     for reminder in &reminders {

@@ -8,7 +8,7 @@ use kafka::{LEFT_OUT_HEADER, Place};
 use rdkafka::message::Header;
 use schemas::topics::retry;
 use schemas::{Actor, Head, Reminder, ReminderEvent, ReminderEventKind, Timestamp};
-use support::poison::{self, UNKNOWN_SCHEMA_ID, noise};
+use support::poison::{self, noise, unknown_schema_id};
 use support::{LearningRegistry, Topics};
 
 use super::*;
@@ -347,7 +347,7 @@ async fn eight_kinds_of_poison_pass_and_what_can_be_mended_has_its_effect_once_w
     }
 
     // The registry learns the schema, which mends one; the others come back.
-    registry.learn(UNKNOWN_SCHEMA_ID, &late);
+    registry.learn(unknown_schema_id(&late), &late);
     assert_eq!(replay(&config, &dead_letters(), &letters).await, 8);
     let open = eventually("seven are refused again", async || {
         let open = open_letters(&config, &dead_letters()).await;
