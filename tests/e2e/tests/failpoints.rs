@@ -1,5 +1,9 @@
 //! Every service is ended at every step between "received" and "offset committed", "claimed" and "sent", "sent" and "recorded":
 //! it dies there, is started again, and what was under way has its effect once.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up should fail at once"
+)]
 
 use std::collections::HashMap;
 use std::os::unix::process::ExitStatusExt;
@@ -155,7 +159,7 @@ async fn wherever_a_service_dies_what_was_under_way_has_its_effect_once() {
     assert_eq!(mails.by_message_id.len(), POINTS.len());
     // A sender that dies at a step of its consumer may have a message out at that moment, too: so at least these.
     assert!(mails.duplicates() >= doubtful);
-    let came = came.lock().unwrap_or_else(PoisonError::into_inner);
+    let came = came.lock().unwrap_or_else(PoisonError::into_inner).clone();
     assert_eq!(came.len(), POINTS.len());
     assert!(came.values().map(|copies| copies - 1).sum::<u64>() >= doubtful);
     assert!(ledger.instances().await.values().all(|count| *count == 2));
