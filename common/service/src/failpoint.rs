@@ -33,7 +33,7 @@ pub fn reached(name: &str) {
     }
 }
 
-/// Ends the process here if a test has asked for it by this name; see [`failpoint`](crate::failpoint).
+/// Ends the process here if a test has asked for it by this name; see [`failpoint`](crate::failpoint!).
 #[cfg(debug_assertions)]
 #[macro_export]
 macro_rules! failpoint {
