@@ -26,7 +26,7 @@ async fn a_person_registers_logs_in_and_gets_tokens_that_work() {
     assert!(user["created_at"].as_str().unwrap().ends_with('Z'));
     assert_eq!(
         user.as_object().unwrap().len(),
-        9,
+        11,
         "nothing else of a person is shown: {user}"
     );
     assert_eq!(

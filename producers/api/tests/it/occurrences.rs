@@ -74,10 +74,15 @@ async fn complete(person: &Person, task: &Value) {
     tx.commit().await.unwrap();
 }
 
-/// Lets the generator look at what does not wait for a completion.
+/// Lets the generator look at what does not wait for a completion, so many days ahead.
 async fn attend(person: &Person, days: i64) -> usize {
+    attend_until(person, schemas::now() + TimeDelta::days(days)).await
+}
+
+/// The same up to a time: what is made does not depend on the time of the day then.
+async fn attend_until(person: &Person, until: Timestamp) -> usize {
     let pool = person.server.database.pool("recurrence-generator");
-    let attended = attend_all(&pool, TimeDelta::days(days), &CancellationToken::new())
+    let attended = attend_all(&pool, until - schemas::now(), &CancellationToken::new())
         .await
         .unwrap();
     attended.made
@@ -453,7 +458,7 @@ async fn what_piles_up_is_there_ahead_and_follows_each_change() {
         (&series["overlap"], due(&ada).await),
         (&json!("pile_up"), vec![short(day(0, 9))])
     );
-    assert_eq!(attend(&ada, 5).await, 4);
+    assert_eq!(attend_until(&ada, day(4, 23)).await, 4);
     let at_nine: Vec<_> = (0..5).map(|n| short(day(n, 9))).collect();
     assert_eq!(due(&ada).await, at_nine);
     assert_eq!(
@@ -485,7 +490,7 @@ async fn what_piles_up_is_there_ahead_and_follows_each_change() {
     );
     assert_eq!(ids().await, before);
     assert!(open(&ada).await.iter().all(|task| task["title"] == "u"));
-    assert_eq!(attend(&ada, 5).await, 0);
+    assert_eq!(attend_until(&ada, day(4, 23)).await, 0);
     // Another rule: those without a place are gone, and their places come back with the rule.
     ada.patch(&path, &json!({"interval": 2})).await;
     assert_eq!(
@@ -493,7 +498,7 @@ async fn what_piles_up_is_there_ahead_and_follows_each_change() {
         [short(day(0, 10)), short(day(2, 10)), short(day(4, 10))]
     );
     ada.patch(&path, &json!({"interval": 1})).await;
-    assert_eq!(attend(&ada, 5).await, 2);
+    assert_eq!(attend_until(&ada, day(4, 23)).await, 2);
     assert_eq!(due(&ada).await.len(), 5);
 
     // Skipped, moved, done: none comes back.
@@ -512,16 +517,16 @@ async fn what_piles_up_is_there_ahead_and_follows_each_change() {
     .await;
     complete(&ada, &open(&ada).await[0]).await;
     assert_eq!(due(&ada).await.len(), 4);
-    assert_eq!(attend(&ada, 9).await, 3);
+    assert_eq!(attend_until(&ada, day(8, 23)).await, 3);
     assert_eq!(due(&ada).await.last().unwrap(), &short(day(8, 20)));
 
     // Paused it makes none, and resumed it goes on; ended, what is to come is gone.
     act(&ada, &format!("{path}/pause"), &json!({})).await;
-    assert_eq!(attend(&ada, 12).await, 0);
+    assert_eq!(attend_until(&ada, day(11, 23)).await, 0);
     act(&ada, &format!("{path}/resume"), &json!({})).await;
-    assert_eq!(attend(&ada, 12).await, 3);
+    assert_eq!(attend_until(&ada, day(11, 23)).await, 3);
     let count = due(&ada).await.len();
-    assert_eq!(attend(&ada, 12).await, 0);
+    assert_eq!(attend_until(&ada, day(11, 23)).await, 0);
     let split = act(
         &ada,
         &format!("{path}/split"),
@@ -535,7 +540,7 @@ async fn what_piles_up_is_there_ahead_and_follows_each_change() {
         gone.iter()
             .all(|task| task["series_id"] == split["id"] && task["title"] == "v")
     );
-    assert_eq!(attend(&ada, 12).await, 0);
+    assert_eq!(attend_until(&ada, day(11, 23)).await, 0);
     act(
         &ada,
         &format!("{ALL}/{}/end", split["id"].as_str().unwrap()),
