@@ -268,7 +268,7 @@ async fn why_tells_of_every_fate_what_happened_to_a_reminder_and_what_will() {
     // The mail server refuses one mail for good.
     let faults = format!("{}/faults", stack("MAIL_INBOX_URL"));
     let http = reqwest::Client::new();
-    let fault = json!([{"at": "rcpt", "match": address, "code": 550, "message": "no such user"}]);
+    let fault = json!([{"at": "rcpt", "match": address, "code": 554, "message": "5.7.1 refused by policy"}]);
     http.put(&faults)
         .json(&fault)
         .send()
