@@ -93,7 +93,7 @@ fn wait_for_leaders(admin: &AdminClient<DefaultClientContext>, names: &[String])
         if names.iter().all(led) {
             return Ok(());
         }
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > 2 * PATIENCE {
             return Err(KafkaError::AdminOp(RDKafkaErrorCode::LeaderNotAvailable));
         }
         std::thread::sleep(Duration::from_millis(50));
