@@ -69,33 +69,41 @@ pub async fn decide(tx: &mut PgConnection, occasions: &[Occasion]) -> Result<Vec
     if occasions.is_empty() {
         return Ok(Vec::new());
     }
-    let made: Vec<Decision> = look_up(tx, occasions)
+    let mut new = Vec::new();
+    let decisions: Vec<Decision> = look_up(tx, occasions)
         .await?
         .into_iter()
         .zip(occasions)
-        .map(|(said, occasion)| match said.decision {
-            Some(Json(decision)) => decision,
-            None => preferences::decide(
-                &readable::<Settings>(said.settings).unwrap_or_default(),
-                readable::<Override>(said.said),
-                occasion.kind,
-                occasion.urgent,
-                said.timezone
-                    .and_then(|zone| parse_zone(&zone).ok())
-                    .unwrap_or(Tz::UTC),
-                said.now,
-            ),
+        .map(|(said, occasion)| {
+            let made_before = said.decision;
+            made_before.map_or_else(
+                || {
+                    let decision = preferences::decide(
+                        &readable::<Settings>(said.settings).unwrap_or_default(),
+                        readable::<Override>(said.said),
+                        occasion.kind,
+                        occasion.urgent,
+                        said.timezone
+                            .and_then(|zone| parse_zone(&zone).ok())
+                            .unwrap_or(Tz::UTC),
+                        said.now,
+                    );
+                    new.push((*occasion, decision));
+                    decision
+                },
+                |Json(made)| made,
+            )
         })
         .collect();
-    let written = write_down(tx, occasions, &made).await?;
-    if written == occasions.len() {
-        return Ok(made);
+    let count = new.len();
+    if count == 0 || write_down(tx, new).await? == count {
+        return Ok(decisions);
     }
-    // Some were made before, or by another channel between the two statements. That has committed: ours waited for it.
+    // Another channel made some of them between the two statements. It has committed: ours waited for it.
     let kept = look_up(tx, occasions).await?;
     Ok(kept
         .into_iter()
-        .zip(made)
+        .zip(decisions)
         .map(|(said, made)| said.decision.map_or(made, |Json(kept)| kept))
         .collect())
 }
@@ -135,11 +143,9 @@ async fn look_up(tx: &mut PgConnection, occasions: &[Occasion]) -> Result<Vec<Sa
 /// Returns how many were not there.
 async fn write_down(
     tx: &mut PgConnection,
-    occasions: &[Occasion],
-    decisions: &[Decision],
+    mut rows: Vec<(Occasion, Decision)>,
 ) -> Result<usize, sqlx::Error> {
     // In the order of the key, so that two channels that decide about the same ones wait and do not deadlock.
-    let mut rows: Vec<_> = occasions.iter().zip(decisions).collect();
     rows.sort_unstable_by_key(|(o, _)| (o.user_id, o.reminder_id, o.fire_at, o.kind.name()));
     let done = sqlx::query(
         "insert into delivery.decisions (user_id, reminder_id, fire_at, kind, decision)

@@ -150,16 +150,10 @@ pub async fn insert(tx: &mut PgConnection, arranged: &[Arranged]) -> Result<(), 
         .filter_map(|a| {
             let (reason, id) = (a.reason()?, a.id());
             let at = written.remove(&id)?;
+            let ReminderEvent { reminder, task, .. } = &a.event;
             let notification = Notification {
-                id,
-                reminder_id: a.event.reminder.id,
-                task_id: a.event.task.id,
-                channel: CHANNEL.to_owned(),
-                fire_at: a.event.reminder.fire_at,
-                attempts: 0,
-                message_id: None,
-                sent_at: None,
                 reason: Some(reason.to_owned()),
+                ..notification(id, reminder.id, task.id, reminder.fire_at)
             };
             let head = Head::new(a.event.user_id, Actor::System, at);
             let event = NotificationEvent::new(NotificationEventKind::Suppressed, head, notification);
@@ -387,9 +381,27 @@ async fn claim_account_mails(
         .collect()
 }
 
+/// Whom a claim `c` of a notification goes to: what [`from_row`] reads of it.
+macro_rules! recipient_columns {
+    () => {
+        "u.email, u.name, u.timezone, u.language, u.attach_ics, s.reason as suppressed,
+         u.email_verified_at is not null as verified"
+    };
+}
+pub(crate) use recipient_columns;
+
+/// Where these columns come from.
+macro_rules! claimed_with_recipient {
+    () => {
+        "claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null
+         left join delivery.suppressed_addresses s on s.address = lower(u.email)"
+    };
+}
+pub(crate) use claimed_with_recipient;
+
 async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
     let claimed = Instant::now();
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "with due as (
              select id from delivery.deliveries
              where channel = $1 and state = 'pending' and next_attempt_at <= now()
@@ -402,13 +414,13 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
              returning d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task,
                        d.kind, d.held_until
          )
-         select c.*, u.email, u.name, u.timezone, u.language, u.attach_ics, s.reason as suppressed,
-                u.email_verified_at is not null as verified,
-                extract(epoch from now() - c.fire_at)::float8 as late,
+         select c.*, ",
+        recipient_columns!(),
+        ", extract(epoch from now() - c.fire_at)::float8 as late,
                 extract(epoch from now() - coalesce(c.held_until, c.fired_at))::float8 as age
-         from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null
-         left join delivery.suppressed_addresses s on s.address = lower(u.email)",
-    )
+         from ",
+        claimed_with_recipient!(),
+    ))
     .bind(CHANNEL)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .bind(milliseconds(lease))
@@ -509,8 +521,7 @@ pub async fn record(pool: PgPool, outcomes: Outcomes<Message>) -> Result<Vec<Rec
         let took: Option<f64> = row.try_get("took")?;
         if let Some(at) = finished_at {
             let attempts = row.try_get("attempts")?;
-            let told = event(outcome, attempts, at).into_iter();
-            for event in told.chain(digests::events(outcome, attempts, at)) {
+            for event in ended(outcome, attempts, at) {
                 events.push(event.encode(SOURCE)?);
             }
         }
@@ -628,36 +639,58 @@ async fn write_account_mails(
     delivery::write(tx, query, outcomes).await
 }
 
-/// The event of an end; none while it may be tried again.
-pub fn event_kind(verdict: &Verdict) -> Option<NotificationEventKind> {
-    match verdict {
-        Verdict::Sent { .. } => Some(NotificationEventKind::Sent),
-        Verdict::Failed(_) => Some(NotificationEventKind::Failed),
-        Verdict::Suppressed(_) => Some(NotificationEventKind::Suppressed),
-        Verdict::Retry { .. } | Verdict::GivenBack => None,
-    }
+/// What the rest of the platform learns of it: nothing while it may be tried again, and nothing of mails about accounts.
+fn ended(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Vec<Event> {
+    let kind = match &outcome.verdict {
+        Verdict::Sent { .. } => NotificationEventKind::Sent,
+        Verdict::Failed(_) => NotificationEventKind::Failed,
+        Verdict::Suppressed(_) => NotificationEventKind::Suppressed,
+        Verdict::Retry { .. } | Verdict::GivenBack => return Vec::new(),
+    };
+    let claim = &outcome.claim;
+    let about = match &claim.message.what {
+        What::Reminder(rung) => vec![notification(
+            claim.id,
+            rung.reminder_id,
+            rung.task_id,
+            rung.fire_at,
+        )],
+        What::Digest(collection) => collection
+            .items
+            .iter()
+            .map(|item| notification(item.id, item.reminder_id, item.task_id, item.fire_at))
+            .collect(),
+        What::Account(_) => Vec::new(),
+    };
+    about
+        .into_iter()
+        .map(|about| {
+            let notification = Notification {
+                attempts,
+                message_id: outcome.verdict.message_id().map(ToOwned::to_owned),
+                sent_at: (kind == NotificationEventKind::Sent).then_some(finished_at),
+                reason: outcome.verdict.reason().map(ToOwned::to_owned),
+                ..about
+            };
+            let head = Head::new(claim.user_id, Actor::System, finished_at);
+            NotificationEvent::new(kind, head, notification).into()
+        })
+        .collect()
 }
 
-/// What the rest of the platform learns of the mail about one reminder.
-fn event(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Option<Event> {
-    let kind = event_kind(&outcome.verdict)?;
-    let claim = &outcome.claim;
-    let What::Reminder(rung) = &claim.message.what else {
-        return None;
-    };
-    let notification = Notification {
-        id: claim.id,
-        reminder_id: rung.reminder_id,
-        task_id: rung.task_id,
+/// The mail of a delivery, of which it is not said yet what became of it.
+fn notification(id: Uuid, reminder_id: Uuid, task_id: Uuid, fire_at: Timestamp) -> Notification {
+    Notification {
+        id,
+        reminder_id,
+        task_id,
         channel: CHANNEL.to_owned(),
-        fire_at: rung.fire_at,
-        attempts,
-        message_id: outcome.verdict.message_id().map(ToOwned::to_owned),
-        sent_at: (kind == NotificationEventKind::Sent).then_some(finished_at),
-        reason: outcome.verdict.reason().map(ToOwned::to_owned),
-    };
-    let head = Head::new(claim.user_id, Actor::System, finished_at);
-    Some(NotificationEvent::new(kind, head, notification).into())
+        fire_at,
+        attempts: 0,
+        message_id: None,
+        sent_at: None,
+        reason: None,
+    }
 }
 
 #[cfg(test)]

@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use delivery::{Verdict, milliseconds};
-use schemas::{Actor, Event, Head, Notification, NotificationEvent, Timestamp};
+use delivery::milliseconds;
+use schemas::Timestamp;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use crate::deliveries::{self, Arranged, CHANNEL, Claim, How, Outcome, What};
+use crate::deliveries::{
+    self, Arranged, CHANNEL, Claim, How, Outcome, What, claimed_with_recipient, recipient_columns,
+};
 
 /// The state of a delivery that waits for its digest.
 pub const COLLECTED: &str = "collected";
@@ -95,7 +97,7 @@ pub struct Item {
 /// Claims digests that are due, longest due first.
 pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
     let claimed = Instant::now();
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "with due as (
              select id from delivery.digests
              where channel = $1 and state = 'pending' and next_attempt_at <= now()
@@ -107,12 +109,12 @@ pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<C
              from due where d.id = due.id
              returning d.id, d.user_id, d.attempts, d.due_at
          )
-         select c.*, u.email, u.name, u.timezone, u.language, u.attach_ics, s.reason as suppressed,
-                u.email_verified_at is not null as verified,
-                extract(epoch from now() - c.due_at)::float8 as age
-         from claimed c left join accounts.users u on u.id = c.user_id and u.deleted_at is null
-         left join delivery.suppressed_addresses s on s.address = lower(u.email)",
-    )
+         select c.*, ",
+        recipient_columns!(),
+        ", extract(epoch from now() - c.due_at)::float8 as age
+         from ",
+        claimed_with_recipient!(),
+    ))
     .bind(CHANNEL)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .bind(milliseconds(lease))
@@ -216,34 +218,4 @@ pub async fn write(
         .await?;
     }
     Ok(written)
-}
-
-/// The events of what was in a digest that has ended.
-pub fn events(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Vec<Event> {
-    let (Some(kind), What::Digest(collection)) = (
-        deliveries::event_kind(&outcome.verdict),
-        &outcome.claim.message.what,
-    ) else {
-        return Vec::new();
-    };
-    let sent = matches!(outcome.verdict, Verdict::Sent { .. });
-    collection
-        .items
-        .iter()
-        .map(|item| {
-            let notification = Notification {
-                id: item.id,
-                reminder_id: item.reminder_id,
-                task_id: item.task_id,
-                channel: CHANNEL.to_owned(),
-                fire_at: item.fire_at,
-                attempts,
-                message_id: outcome.verdict.message_id().map(ToOwned::to_owned),
-                sent_at: sent.then_some(finished_at),
-                reason: outcome.verdict.reason().map(ToOwned::to_owned),
-            };
-            let head = Head::new(outcome.claim.user_id, Actor::System, finished_at);
-            NotificationEvent::new(kind, head, notification).into()
-        })
-        .collect()
 }

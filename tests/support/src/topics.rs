@@ -198,10 +198,18 @@ impl Topics {
     /// # Panics
     /// When Kafka does not answer.
     pub async fn lag(&self, group: &str, topic: &str) -> i64 {
-        let lags = kafka::groups::lag(&self.config, group, &[topic.to_owned()])
-            .await
-            .unwrap();
-        lags.iter().map(|lag| lag.messages).sum()
+        let committed = self.committed(group, topic).await;
+        let config = self.config.clone();
+        let topic = config.prefixed(topic);
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.consumer("lag").create().unwrap();
+            (0..).zip(committed).fold(0, |lag, (partition, committed)| {
+                let (low, high) = watermarks(&consumer, &topic, partition);
+                lag + high - committed.unwrap_or(low)
+            })
+        })
+        .await
+        .unwrap()
     }
 }
 
