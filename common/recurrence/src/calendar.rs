@@ -34,12 +34,22 @@ pub(crate) const fn new_year(year: i32) -> Day {
 /// Days after which the calendar repeats, leap days and weekdays alike.
 pub(crate) const FOUR_CENTURIES: i64 = 146_097;
 
-/// The year a day lies in.
-pub(crate) fn year_of(day: Day) -> i32 {
-    // 400 years have 146,097 days; the guess is one off at most.
-    let days = day + 719_162;
-    let guess = days.div_euclid(146_097) * 400 + days.rem_euclid(146_097) * 400 / 146_097 + 1;
-    guess - i32::from(new_year(guess) > day) + i32::from(new_year(guess + 1) <= day)
+/// The year a day lies in, and the days of that year before it.
+pub(crate) fn year_of(day: Day) -> (i32, i32) {
+    // From 0001-01-01: four centuries, then centuries, four years and years, of which the last is longer by a day.
+    let day = day + 719_162;
+    let (cycles, rest) = (
+        day.div_euclid(FOUR_CENTURIES as i32),
+        day.rem_euclid(FOUR_CENTURIES as i32),
+    );
+    let centuries = (rest / 36_524).min(3);
+    let rest = rest - centuries * 36_524;
+    let (fours, rest) = (rest / 1461, rest % 1461);
+    let ones = (rest / 365).min(3);
+    (
+        cycles * 400 + centuries * 100 + fours * 4 + ones + 1,
+        rest - ones * 365,
+    )
 }
 
 /// Days of the year before each month and, last, of the whole year.
@@ -59,8 +69,7 @@ pub(crate) fn month_len(year: i32, month: usize) -> i32 {
 
 /// Year, month (0 to 11) and day of the month (from 1).
 pub(crate) fn civil(day: Day) -> (i32, usize, i32) {
-    let year = year_of(day);
-    let in_year = day - new_year(year);
+    let (year, in_year) = year_of(day);
     // No month is longer than 32 days, so this is the month or the one before it.
     let mut month = (in_year / 32) as usize;
     if month_start(year, month + 1) <= in_year {
@@ -113,7 +122,7 @@ mod tests {
             );
             assert_eq!(weekday(day), date.weekday().num_days_from_monday() as i32);
             assert_eq!(new_year(year) + date.ordinal0() as i32, day);
-            assert_eq!(year_of(day), date.year());
+            assert_eq!(year_of(day), (date.year(), date.ordinal0() as i32));
         }
         assert_eq!(
             local_of(FIRST_WALL).date(),

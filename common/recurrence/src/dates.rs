@@ -148,7 +148,7 @@ impl Dates {
 
     /// The year as this rule sees it.
     pub(crate) fn year_of(&self, day: Day) -> i32 {
-        let year = year_of(day);
+        let (year, _) = year_of(day);
         if !self.numbered() {
             year
         } else if day < self.first_week(year) {
@@ -172,7 +172,12 @@ impl Dates {
     /// The dates of a year. Without BYWEEKNO bits 1 to 366 are its days, and the ones around them what SKIP moved out
     /// of it.
     pub(crate) fn year(&self, year: i32) -> &Bits {
-        let weekday = weekday(new_year(year)) as usize;
+        self.year_from(year, new_year(year))
+    }
+
+    /// The same of a year whose first day is known.
+    fn year_from(&self, year: i32, first: Day) -> &Bits {
+        let weekday = weekday(first) as usize;
         let kind = match (leap(year), self.numbered()) {
             (true, _) => 1,
             // Weeks at the turn of the year have days of the neighbours.
@@ -338,9 +343,9 @@ impl Dates {
 
     /// The dates of the seven days from `first` on.
     pub(crate) fn week(&self, first: Day) -> u64 {
-        let year = year_of(first);
-        let left = (new_year(year + 1) - first).min(7) as usize;
-        let mut bits = self.year(year).slice((first - new_year(year) + 1) as usize, left);
+        let (year, before) = year_of(first);
+        let left = (year_len(year) - before).min(7) as usize;
+        let mut bits = self.year(year).slice(before as usize + 1, left);
         if left < 7 {
             bits |= self.year(year + 1).slice(1, 7 - left) << left;
         }
@@ -352,8 +357,8 @@ impl Dates {
         if self.open {
             return true;
         }
-        let year = year_of(day);
-        self.year(year).get((day - new_year(year) + 1) as usize)
+        let (year, before) = year_of(day);
+        self.year_from(year, day - before).get(before as usize + 1)
     }
 
     /// The dates of four centuries from 1970, after which they repeat, unless there are more than so many.
@@ -389,17 +394,20 @@ impl Dates {
         if self.open {
             return Ok(Some(day));
         }
-        let mut year = year_of(day);
-        let mut index = (day - new_year(year) + 1) as usize;
-        while new_year(year) <= LAST_DAY {
-            budget.step()?;
-            if let Some(found) = self.year(year).next(index) {
-                return Ok(Some(new_year(year) + found as Day - 1));
+        let (mut year, before) = year_of(day);
+        let mut index = before as usize + 1;
+        let mut first = day - before;
+        loop {
+            if let Some(found) = self.year_from(year, first).next(index) {
+                return Ok(Some(first + found as Day - 1));
             }
+            (first, index) = (first + year_len(year), 0);
             year += 1;
-            index = 0;
+            if first > LAST_DAY {
+                return Ok(None);
+            }
+            budget.step()?;
         }
-        Ok(None)
     }
 
     /// The last date up to `day`. Not for YEARLY.
@@ -407,17 +415,20 @@ impl Dates {
         if self.open {
             return Ok(Some(day));
         }
-        let mut year = year_of(day);
-        let mut index = (day - new_year(year) + 1) as usize;
-        while new_year(year) >= FIRST_DAY {
-            budget.step()?;
-            if let Some(found) = self.year(year).prev(index) {
-                return Ok(Some(new_year(year) + found as Day - 1));
+        let (mut year, before) = year_of(day);
+        let mut index = before as usize + 1;
+        let mut first = day - before;
+        loop {
+            if let Some(found) = self.year_from(year, first).prev(index) {
+                return Ok(Some(first + found as Day - 1));
             }
             year -= 1;
-            index = Bits::LEN - 1;
+            (first, index) = (first - year_len(year), Bits::LEN - 1);
+            if first < FIRST_DAY {
+                return Ok(None);
+            }
+            budget.step()?;
         }
-        Ok(None)
     }
 
     /// How many dates lie from `from` up to, not including, `to`. Not for YEARLY.
@@ -428,14 +439,14 @@ impl Dates {
         if self.open {
             return Ok(u64::from((to - from).unsigned_abs()));
         }
-        let (first, last) = (year_of(from), year_of(to));
-        let below = |day: Day, year: i32| self.year(year).below((day - new_year(year) + 1) as usize) as u64;
+        let ((first, before_from), (last, before_to)) = (year_of(from), year_of(to));
+        let below = |year: i32, before: i32| self.year(year).below(before as usize + 1) as u64;
         let mut count = 0;
         for year in first..last {
             budget.step()?;
             count += self.year(year).len() as u64;
         }
-        Ok(count + below(to, last) - below(from, first))
+        Ok(count + below(last, before_to) - below(first, before_from))
     }
 
     /// The date that `n` from `from` on are before. Not for YEARLY.
@@ -446,8 +457,8 @@ impl Dates {
                 .ok()
                 .and_then(|n| day(i64::from(from).saturating_add(n))));
         }
-        let mut year = year_of(from);
-        n += self.year(year).below((from - new_year(year) + 1) as usize) as u64;
+        let (mut year, before) = year_of(from);
+        n += self.year(year).below(before as usize + 1) as u64;
         while new_year(year) <= LAST_DAY {
             budget.step()?;
             let bits = self.year(year);

@@ -332,8 +332,8 @@ fn in_phase(units: (u64, u64, u64), unit: i64, interval: i64, phase: i64) -> (u6
     (hours, minutes, seconds)
 }
 
-// Days in phase are gone through where they are fewer than the dates, and up to five times as many, as one of them takes a
-// fifth of the time.
+// Days in phase are gone through where they are fewer than the dates, and up to a third more: one of them takes less time than
+// the search for the next date.
 
 /// Going from unit to unit would try this many days in vain, and more.
 const MANY_DAYS: i64 = 24;
@@ -352,7 +352,7 @@ fn rare(dates: &Dates, units: &Times, unit: i64, interval: i64, start: Wall) -> 
     }
     let dates_of_cycle = dates.cycle(FEW_DATES);
     // Else from one date to the next is nearer than from one day in phase to the next.
-    let many_dates = units.len() as i64 <= step.saturating_mul(dates.share()) / 300;
+    let many_dates = units.len() as i64 <= step.saturating_mul(dates.share()) / 1100;
     if dates_of_cycle.is_none() && !many_dates {
         return None;
     }
@@ -533,15 +533,11 @@ impl Steps {
         }
         while at <= upper {
             budget.step()?;
-            let (day, second) = split(at);
-            if !dates.has(day) {
-                match dates.next(day, budget)? {
-                    Some(day) => at = join(day, 0),
-                    None => return Ok(None),
-                }
-                continue;
-            }
-            let Some(unit) = self.units.next(second) else {
+            let (from, second) = split(at);
+            let Some(day) = dates.next(from, budget)? else {
+                return Ok(None);
+            };
+            let Some(unit) = self.units.next(if day == from { second } else { 0 }) else {
                 at = join(day + 1, 0);
                 continue;
             };
@@ -571,15 +567,11 @@ impl Steps {
         }
         while at + self.unit > lower {
             budget.step()?;
-            let (day, second) = split(at);
-            if !dates.has(day) {
-                match dates.prev(day, budget)? {
-                    Some(day) => at = join(day + 1, 0) - self.unit,
-                    None => return Ok(None),
-                }
-                continue;
-            }
-            let Some(unit) = self.units.prev(second) else {
+            let (to, second) = split(at);
+            let Some(day) = dates.prev(to, budget)? else {
+                return Ok(None);
+            };
+            let Some(unit) = self.units.prev(if day == to { second } else { DAY - self.unit }) else {
                 at = join(day, 0) - self.unit;
                 continue;
             };
