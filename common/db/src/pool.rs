@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use service::Component;
-use service::config::Env;
+use service::config::{Env, Secret};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -14,14 +14,17 @@ use tokio_util::sync::CancellationToken;
 /// How often [`probe`] asks whether the database answers.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often the file of the URL is looked at.
+const URL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How long an idle connection is believed to live without being asked.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// How to reach Postgres.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
-    /// `DATABASE_URL`: `postgres://role:password@host:port/database`.
-    pub url: SecretString,
+    /// `DATABASE_URL`: `postgres://role:password@host:port/database`. In a file it may change, with the password.
+    pub url: Secret,
     /// `DATABASE_MAX_CONNECTIONS`: the most connections that this process holds.
     pub max_connections: u32,
     /// `DATABASE_STATEMENT_TIMEOUT_MS`: the server ends a statement that takes longer. It is how we bound database work:
@@ -36,9 +39,9 @@ pub struct DatabaseConfig {
 impl DatabaseConfig {
     /// Reads the settings above.
     pub fn from_env(env: &mut Env, application_name: &'static str, max_connections: u32) -> Option<Self> {
-        let url = env.secret("DATABASE_URL");
+        let url = env.changing_secret("DATABASE_URL");
         if let Some(url) = &url
-            && PgConnectOptions::from_str(url.expose_secret()).is_err()
+            && PgConnectOptions::from_str(url.current().expose_secret()).is_err()
         {
             env.reject(
                 "DATABASE_URL",
@@ -65,8 +68,8 @@ impl DatabaseConfig {
         })
     }
 
-    fn options(&self) -> Result<PgConnectOptions, sqlx::Error> {
-        Ok(PgConnectOptions::from_str(self.url.expose_secret())?
+    fn options(&self, url: &SecretString) -> Result<PgConnectOptions, sqlx::Error> {
+        Ok(PgConnectOptions::from_str(url.expose_secret())?
             .application_name(self.application_name)
             .options([
                 (
@@ -87,7 +90,8 @@ impl DatabaseConfig {
     /// # Errors
     /// When the URL is malformed.
     pub fn pool(&self) -> Result<PgPool, sqlx::Error> {
-        Ok(PgPoolOptions::new()
+        let url = self.url.current();
+        let pool = PgPoolOptions::new()
             .max_connections(self.max_connections)
             .acquire_timeout(self.acquire_timeout)
             .idle_timeout(Duration::from_mins(5))
@@ -102,7 +106,36 @@ impl DatabaseConfig {
                     Ok(true)
                 })
             })
-            .connect_lazy_with(self.options()?))
+            .connect_lazy_with(self.options(&url)?);
+        if self.url.may_change() {
+            tokio::spawn(self.clone().keep_current(pool.clone(), url));
+        }
+        Ok(pool)
+    }
+
+    /// Has the pool make new connections with what the file of the URL holds, until it is closed. Those that there are stay.
+    async fn keep_current(self, pool: PgPool, mut url: SecretString) {
+        let closed = pool.close_event();
+        tokio::pin!(closed);
+        loop {
+            tokio::select! {
+                () = &mut closed => return,
+                () = tokio::time::sleep(URL_CHECK_INTERVAL) => {}
+            }
+            if self.url.differs_from(&url) {
+                url = self.url.current();
+                match self.options(&url) {
+                    Ok(options) => {
+                        pool.set_connect_options(options);
+                        tracing::info!("DATABASE_URL has changed: new connections use it");
+                    }
+                    // The error would quote parts of it.
+                    Err(_) => tracing::warn!(
+                        "DATABASE_URL has changed to what is no URL; the one before stays in use"
+                    ),
+                }
+            }
+        }
     }
 
     /// One connection outside any pool, for work that belongs to a session: advisory locks.
@@ -110,7 +143,7 @@ impl DatabaseConfig {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        PgConnection::connect_with(&self.options()?).await
+        PgConnection::connect_with(&self.options(&self.url.current())?).await
     }
 }
 

@@ -1,10 +1,11 @@
 //! How to reach the brokers and the registry, and every librdkafka setting that we depend on.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
-use service::config::Env;
+use service::config::{Env, Secret};
 
 /// How to reach the brokers.
 #[derive(Debug, Clone)]
@@ -17,8 +18,8 @@ pub struct KafkaConfig {
     pub sasl_mechanism: &'static str,
     /// `KAFKA_SASL_USERNAME`.
     pub sasl_username: Option<String>,
-    /// `KAFKA_SASL_PASSWORD`.
-    pub sasl_password: Option<SecretString>,
+    /// `KAFKA_SASL_PASSWORD`. In a file it may change: see [`KafkaConfig::login_changed`].
+    pub sasl_password: Option<Secret>,
     /// `KAFKA_SSL_CA_LOCATION`: a file of trusted certificates; the system's without it.
     pub ssl_ca_location: Option<String>,
     /// `KAFKA_TOPIC_PREFIX`: put before the name of every topic, group and subject, for clusters that several
@@ -59,7 +60,7 @@ impl KafkaConfig {
             "SCRAM-SHA-512",
         );
         let sasl_username = env.optional::<String>("KAFKA_SASL_USERNAME");
-        let sasl_password = env.optional_secret("KAFKA_SASL_PASSWORD");
+        let sasl_password = env.optional_changing_secret("KAFKA_SASL_PASSWORD");
         let ssl_ca_location = env.optional::<String>("KAFKA_SSL_CA_LOCATION");
         let topic_prefix = env.or("KAFKA_TOPIC_PREFIX", String::new());
         let group_instance_id = env.optional::<String>("KAFKA_GROUP_INSTANCE_ID");
@@ -106,6 +107,20 @@ impl KafkaConfig {
         })
     }
 
+    /// The password as it is now, to be compared by [`KafkaConfig::login_changed`] later.
+    pub fn login(&self) -> Option<SecretString> {
+        self.sasl_password.as_ref().map(Secret::current)
+    }
+
+    /// Whether the password is another one than it was. librdkafka keeps the one that a client was made with, so who lives
+    /// long then makes a new client.
+    #[must_use]
+    pub fn login_changed(&self, before: Option<&SecretString>) -> bool {
+        let now = self.sasl_password.as_ref();
+        now.zip(before)
+            .is_some_and(|(now, before)| now.differs_from(before))
+    }
+
     /// The name of a topic, group or subject on the cluster.
     #[must_use]
     pub fn prefixed(&self, name: &str) -> String {
@@ -131,7 +146,7 @@ impl KafkaConfig {
                 config.set("sasl.username", username);
             }
             if let Some(password) = &self.sasl_password {
-                config.set("sasl.password", password.expose_secret());
+                config.set("sasl.password", password.current().expose_secret());
             }
         }
         if let Some(location) = &self.ssl_ca_location {
@@ -231,8 +246,10 @@ pub struct RegistryConfig {
     pub url: String,
     /// `SCHEMA_REGISTRY_USERNAME`.
     pub username: Option<String>,
-    /// `SCHEMA_REGISTRY_PASSWORD`.
-    pub password: Option<SecretString>,
+    /// `SCHEMA_REGISTRY_PASSWORD`. In a file it may change.
+    pub password: Option<Secret>,
+    /// `SCHEMA_REGISTRY_CA_FILE`: certificates to trust besides the system's, PEM.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl RegistryConfig {
@@ -246,11 +263,19 @@ impl RegistryConfig {
             env.reject("SCHEMA_REGISTRY_URL", "must start with http:// or https://");
         }
         let username = env.optional::<String>("SCHEMA_REGISTRY_USERNAME");
-        let password = env.optional_secret("SCHEMA_REGISTRY_PASSWORD");
+        let password = env.optional_changing_secret("SCHEMA_REGISTRY_PASSWORD");
+        let ca_file = env.optional::<PathBuf>("SCHEMA_REGISTRY_CA_FILE");
+        if matches!((&username, &password), (Some(None), Some(Some(_)))) {
+            env.reject(
+                "SCHEMA_REGISTRY_USERNAME",
+                "is missing: SCHEMA_REGISTRY_PASSWORD is set",
+            );
+        }
         Some(Self {
             url: url?.trim_end_matches('/').to_owned(),
             username: username?,
             password: password?,
+            ca_file: ca_file?,
         })
     }
 }

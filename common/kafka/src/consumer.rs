@@ -25,6 +25,7 @@ use std::time::Duration;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use secrecy::SecretString;
 use service::Backoff;
 use service::{Component, failpoint};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -81,6 +82,12 @@ const PAUSE_AFTER: Duration = Duration::from_secs(1);
 pub struct Consumer {
     group: &'static str,
     prefix: String,
+    config: KafkaConfig,
+    /// With prefix.
+    topics: Vec<String>,
+    /// The password that the client was made with, and when it was last compared with that of now.
+    login: Option<SecretString>,
+    login_checked: Instant,
     client: Arc<StreamConsumer<Context>>,
     dead_letters: Arc<DeadLetters>,
     batch: BatchConfig,
@@ -112,8 +119,6 @@ impl Consumer {
         batch: BatchConfig,
         component: Component,
     ) -> Result<Self, KafkaError> {
-        let context = Context::new(group, &config.topic_prefix, component.clone());
-        let client: StreamConsumer<Context> = config.consumer(group).create_with_context(context)?;
         // And what is given to this group again.
         let retries = schemas::topics::retries_of(group);
         let topics: Vec<String> = topics
@@ -122,11 +127,15 @@ impl Consumer {
             .chain(retries.iter().map(String::as_str))
             .map(|topic| config.prefixed(topic))
             .collect();
-        client.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let login = config.login();
         Ok(Self {
             group,
             prefix: config.topic_prefix.clone(),
-            client: Arc::new(client),
+            client: join(config, group, &topics, component.clone())?,
+            config: config.clone(),
+            topics,
+            login,
+            login_checked: Instant::now(),
             dead_letters: Arc::new(DeadLetters::new(config, group)),
             batch,
             component,
@@ -183,6 +192,7 @@ impl Consumer {
         let mut seen = None;
         let mut deadline = None;
         let mut due = false;
+        self.renew_login().await?;
         loop {
             // A rebalance runs inside `recv`, even in one that then loses to the timer, and even in one of a batch that
             // waited before this one.
@@ -229,6 +239,7 @@ impl Consumer {
                     } else {
                         self.component.progress();
                         self.commit().await?;
+                        self.renew_login().await?;
                     }
                 }
             }
@@ -440,14 +451,56 @@ impl Consumer {
         Ok(())
     }
 
+    /// Leaves the group and joins it anew when the password has changed: the broker takes the one that librdkafka has for no
+    /// new connection. Nothing is under way now but records that were received and not handled, which come again.
+    async fn renew_login(&mut self) -> Result<(), ConsumerError> {
+        if self.login_checked.elapsed() < TICK {
+            return Ok(());
+        }
+        self.login_checked = Instant::now();
+        if !self.config.login_changed(self.login.as_ref()) {
+            return Ok(());
+        }
+        tracing::info!(
+            kafka.group = self.group,
+            "KAFKA_SASL_PASSWORD has changed: joining the group anew"
+        );
+        self.commit().await?;
+        self.login = self.config.login();
+        let client = join(&self.config, self.group, &self.topics, self.component.clone())?;
+        leave(std::mem::replace(&mut self.client, client)).await;
+        self.dead_letters = Arc::new(DeadLetters::new(&self.config, self.group));
+        self.held.clear();
+        self.paused.clear();
+        Ok(())
+    }
+
     /// Leaves the group. Dropping a consumer blocks until the broker knows, or for the session timeout if it is away
     /// (rust-rdkafka#509): off the async threads, and not awaited for ever.
     async fn close(self) {
-        let close = tokio::task::spawn_blocking(move || drop(self));
-        if tokio::time::timeout(Duration::from_secs(5), close).await.is_err() {
-            tracing::warn!("the broker did not confirm that we left the group; it will notice by itself");
-        }
+        leave(self).await;
     }
+}
+
+/// Drops what holds a client.
+async fn leave(client: impl Send + 'static) {
+    let close = tokio::task::spawn_blocking(move || drop(client));
+    if tokio::time::timeout(Duration::from_secs(5), close).await.is_err() {
+        tracing::warn!("the broker did not confirm that we left the group; it will notice by itself");
+    }
+}
+
+/// A client that joins `group` in the background.
+fn join(
+    config: &KafkaConfig,
+    group: &str,
+    topics: &[String],
+    component: Component,
+) -> Result<Arc<StreamConsumer<Context>>, KafkaError> {
+    let context = Context::new(group, &config.topic_prefix, component);
+    let client: StreamConsumer<Context> = config.consumer(group).create_with_context(context)?;
+    client.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(Arc::new(client))
 }
 
 /// The state of a batch that does not go through.

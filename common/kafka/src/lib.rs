@@ -21,4 +21,4 @@ pub use events::{Events, HandleError, Handler};
 pub use metrics::{Outcome, count_events};
 pub use producer::{Producer, ProducerContext};
 pub use record::{Place, Record};
-pub use registry::{Registry, RegistryError};
+pub use registry::{Registry, RegistryError, RegistrySetupError};

@@ -2,6 +2,7 @@
 //! meaning.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use schema_registry_converter::async_impl::schema_registry::{
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{RawError, SchemaType, SrCall, SuppliedSchema};
 use schemas::{DecodeError, WriterSchema};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
+use service::config::Secret;
 use uuid::Uuid;
 
 use crate::RegistryConfig;
@@ -40,7 +42,9 @@ pub enum RegistryError {
 
 /// A client of the registry.
 pub struct Registry {
-    settings: SrSettings,
+    config: RegistryConfig,
+    /// How it is called, and the password that was made with.
+    settings: Mutex<(SrSettings, Option<SecretString>)>,
     readers: Mutex<HashMap<u32, Arc<WriterSchema>>>,
     ids: Mutex<HashMap<Uuid, u32>>,
 }
@@ -55,21 +59,33 @@ impl Registry {
     /// A client; it calls when it is first asked something.
     ///
     /// # Errors
-    /// When the settings make no HTTP client.
-    pub fn new(config: &RegistryConfig) -> Result<Self, SRCError> {
-        let mut builder = SrSettings::new_builder(config.url.clone());
-        builder.set_timeout(CALL_TIMEOUT);
-        if let Some(username) = &config.username {
-            builder.set_basic_authorization(
-                username,
-                config.password.as_ref().map(ExposeSecret::expose_secret),
-            );
-        }
+    /// When the settings make no HTTP client: the file of certificates holds none.
+    pub fn new(config: &RegistryConfig) -> Result<Self, RegistrySetupError> {
+        let password = config.password.as_ref().map(Secret::current);
         Ok(Self {
-            settings: builder.build()?,
+            settings: Mutex::new((settings(config, password.as_ref())?, password)),
+            config: config.clone(),
             readers: Mutex::default(),
             ids: Mutex::default(),
         })
+    }
+
+    /// How it is called now: with the password of now.
+    fn settings(&self) -> SrSettings {
+        let mut settings = lock(&self.settings);
+        if let (Some(password), Some(before)) = (&self.config.password, &settings.1)
+            && password.differs_from(before)
+        {
+            let password = Some(password.current());
+            match self::settings(&self.config, password.as_ref()) {
+                Ok(renewed) => *settings = (renewed, password),
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "the changed SCHEMA_REGISTRY_PASSWORD cannot be used yet");
+                }
+            }
+        }
+        settings.0.clone()
     }
 
     /// The schema with that id.
@@ -80,14 +96,15 @@ impl Registry {
         if let Some(known) = lock(&self.readers).get(&id) {
             return Ok(Arc::clone(known));
         }
-        let registered = get_schema_by_id(id, &self.settings)
-            .await
-            .map_err(|error| match code(&error) {
-                // Only the registry's own "schema not found". A bare 404 comes from a wrong path, or from a proxy whose
-                // registry is gone, and must not make dead letters of everything.
-                Some(40403) => RegistryError::Unusable(DecodeError::UnknownSchemaId(id)),
-                _ => RegistryError::Away(error),
-            })?;
+        let registered =
+            get_schema_by_id(id, &self.settings())
+                .await
+                .map_err(|error| match code(&error) {
+                    // Only the registry's own "schema not found". A bare 404 comes from a wrong path, or from a proxy whose
+                    // registry is gone, and must not make dead letters of everything.
+                    Some(40403) => RegistryError::Unusable(DecodeError::UnknownSchemaId(id)),
+                    _ => RegistryError::Away(error),
+                })?;
         let schema = Arc::new(WriterSchema::parse(&registered.schema)?);
         lock(&self.readers).insert(id, Arc::clone(&schema));
         Ok(schema)
@@ -98,7 +115,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Away`] when it does not answer.
     pub async fn latest(&self, subject: &str) -> Result<Option<String>, RegistryError> {
-        match perform_sr_call(&self.settings, SrCall::GetLatest(subject)).await {
+        match perform_sr_call(&self.settings(), SrCall::GetLatest(subject)).await {
             Ok(found) => Ok(found.schema),
             Err(error) if matches!(code(&error), Some(40401 | 40402)) => Ok(None),
             Err(error) => Err(RegistryError::Away(error)),
@@ -121,13 +138,13 @@ impl Registry {
         }
         let id = if register {
             let schema = SuppliedSchema::new(None, SchemaType::Avro, json.to_owned());
-            post_schema(&self.settings, subject.to_owned(), schema)
+            post_schema(&self.settings(), subject.to_owned(), schema)
                 .await
                 .map(|registered| Some(registered.id))
         } else {
             // POST /subjects/{subject} looks a schema up and changes nothing.
             let body = format!("{{\"schema\":{json:?},\"schemaType\":\"AVRO\"}}");
-            perform_sr_call(&self.settings, SrCall::PostForVersion(subject, &body))
+            perform_sr_call(&self.settings(), SrCall::PostForVersion(subject, &body))
                 .await
                 .map(|found| found.id)
         };
@@ -152,6 +169,41 @@ impl Registry {
         lock(&self.ids).insert(fingerprint, id);
         Ok(id)
     }
+}
+
+/// No client of the registry can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistrySetupError {
+    /// `SCHEMA_REGISTRY_CA_FILE` cannot be read.
+    #[error("SCHEMA_REGISTRY_CA_FILE {0} cannot be read")]
+    CaFile(PathBuf, #[source] std::io::Error),
+    /// It holds no certificates.
+    #[error("SCHEMA_REGISTRY_CA_FILE {0} holds no PEM certificate")]
+    NoCertificate(PathBuf),
+    /// The HTTP client cannot be made.
+    #[error(transparent)]
+    Client(#[from] SRCError),
+}
+
+fn settings(
+    config: &RegistryConfig,
+    password: Option<&SecretString>,
+) -> Result<SrSettings, RegistrySetupError> {
+    let mut http = reqwest::Client::builder();
+    if let Some(path) = &config.ca_file {
+        let pem = std::fs::read(path).map_err(|error| RegistrySetupError::CaFile(path.clone(), error))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            .ok()
+            .filter(|certificates| !certificates.is_empty())
+            .ok_or_else(|| RegistrySetupError::NoCertificate(path.clone()))?;
+        http = http.tls_certs_merge(certificates);
+    }
+    let mut builder = SrSettings::new_builder(config.url.clone());
+    builder.set_timeout(CALL_TIMEOUT);
+    if let Some(username) = &config.username {
+        builder.set_basic_authorization(username, password.map(ExposeSecret::expose_secret));
+    }
+    Ok(builder.build_with(http)?)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

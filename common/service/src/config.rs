@@ -23,10 +23,12 @@
 
 mod env;
 mod problems;
+mod secret;
 mod service;
 
 pub use env::Env;
 pub use problems::ConfigProblems;
+pub use secret::Secret;
 pub use service::{LogFilter, LogFormat, ServiceConfig};
 
 /// Reads a configuration from the environment of this process.

@@ -9,7 +9,7 @@ use kafka::{BatchConfig, KafkaConfig, RegistryConfig};
 use lettre::Address;
 use links::Keys;
 use secrecy::{ExposeSecret, SecretString};
-use service::config::{Env, ServiceConfig};
+use service::config::{Env, Secret, ServiceConfig};
 
 /// What a claim leaves for recording the outcome, above the time that sending may take.
 const RECORD_MARGIN: Duration = Duration::from_secs(5);
@@ -66,8 +66,8 @@ pub struct SmtpConfig {
     pub tls: Tls,
     /// `SMTP_CA_FILE`: certificates to trust besides the system's, PEM.
     pub ca_file: Option<PathBuf>,
-    /// `SMTP_USERNAME` and `SMTP_PASSWORD`.
-    pub credentials: Option<(String, SecretString)>,
+    /// `SMTP_USERNAME` and `SMTP_PASSWORD`, which in a file may change.
+    pub credentials: Option<(String, Secret)>,
     /// `SMTP_TIMEOUT_MS`: for connecting, and for the answer to each command; four times that for the answer to the mail
     /// itself, which servers give after they have looked through it.
     pub timeout: Duration,
@@ -102,7 +102,7 @@ impl SmtpConfig {
         let port = env.within("SMTP_PORT", default_port, 1..=u16::MAX);
         let ca_file = env.optional::<PathBuf>("SMTP_CA_FILE");
         let username = env.optional::<String>("SMTP_USERNAME");
-        let password = env.optional_secret("SMTP_PASSWORD");
+        let password = env.optional_changing_secret("SMTP_PASSWORD");
         let timeout = env.duration_ms(
             "SMTP_TIMEOUT_MS",
             Duration::from_secs(10),

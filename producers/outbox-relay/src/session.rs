@@ -114,6 +114,11 @@ impl Shard {
         outcome
     }
 
+    fn publisher(&self) -> Result<Publisher, PublishError> {
+        let registry = Arc::clone(&self.registry);
+        Ok(Publisher::new(&self.kafka, registry, self.auto_register)?)
+    }
+
     async fn publish(
         &self,
         connection: &mut PgConnection,
@@ -121,7 +126,8 @@ impl Shard {
     ) -> Result<(), PublishError> {
         let mut cursor = cursor::load(connection, self.shard).await?;
         // Declared after the connection and so dropped before it: nothing is sent without the lock.
-        let mut publisher = Publisher::new(&self.kafka, Arc::clone(&self.registry), self.auto_register)?;
+        let mut publisher = self.publisher()?;
+        let (mut login, mut login_checked) = (self.kafka.login(), Instant::now());
         let mut progress = Progress {
             cursor: cursor.clone(),
             published: 0,
@@ -131,6 +137,20 @@ impl Shard {
         while !shutdown.is_cancelled() {
             self.component.progress();
             let looked_at = Instant::now();
+            if login_checked.elapsed() >= BEAT {
+                login_checked = looked_at;
+                if self.kafka.login_changed(login.as_ref()) {
+                    tracing::info!(
+                        outbox.shard = self.shard,
+                        "KAFKA_SASL_PASSWORD has changed: connecting anew"
+                    );
+                    // In order: what is under way first.
+                    self.settle(connection, &mut publisher, &mut progress, 0, shutdown)
+                        .await?;
+                    login = self.kafka.login();
+                    publisher = self.publisher()?;
+                }
+            }
             if !cursor.is_open() {
                 cursor.open(cursor::peek(connection).await?);
             }

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use secrecy::SecretString;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
@@ -72,7 +71,7 @@ impl Database {
     #[must_use]
     pub fn config(&self, service: &'static str) -> db::DatabaseConfig {
         db::DatabaseConfig {
-            url: SecretString::from(self.url(service)),
+            url: self.url(service).into(),
             max_connections: 8,
             statement_timeout: Duration::from_secs(30),
             acquire_timeout: Duration::from_secs(10),

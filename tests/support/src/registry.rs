@@ -50,6 +50,7 @@ impl LearningRegistry {
             url: self.url.clone(),
             username: None,
             password: None,
+            ca_file: None,
         }
     }
 

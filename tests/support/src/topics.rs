@@ -108,6 +108,7 @@ impl Topics {
             url: stack("SCHEMA_REGISTRY_URL"),
             username: None,
             password: None,
+            ca_file: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use db::DatabaseConfig;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -173,10 +173,11 @@ async fn a_server_that_is_not_there_and_a_pool_that_is_used_up_are_worth_another
         .port();
     let gone = config
         .url
+        .current()
         .expose_secret()
         .replace(&support::stack("POSTGRES_PORT"), &port.to_string());
     let gone = DatabaseConfig {
-        url: SecretString::from(gone),
+        url: gone.into(),
         acquire_timeout: Duration::from_millis(200),
         ..config.clone()
     };
@@ -196,10 +197,11 @@ async fn a_server_that_is_not_there_and_a_pool_that_is_used_up_are_worth_another
 
     let url = config
         .url
+        .current()
         .expose_secret()
         .replacen("carillon_api:", "carillon_api:not-", 1);
     let locked_out = DatabaseConfig {
-        url: SecretString::from(url),
+        url: url.into(),
         ..config
     };
     let error = locked_out.connect().await.unwrap_err();

@@ -5,9 +5,10 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::ConfigProblems;
+use super::secret::{self, Secret};
 
 /// The variables a configuration is read from, and the problems found so far.
 ///
@@ -160,7 +161,18 @@ impl Env {
     /// `NAME_FILE` names (less one trailing newline). Setting both is a problem, since one of them must be
     /// stale.
     pub fn secret(&mut self, name: &str) -> Option<SecretString> {
-        match self.optional_secret(name)? {
+        self.changing_secret(name).map(|secret| secret.current())
+    }
+
+    /// A secret that may be absent: `Some(None)` when neither `NAME` nor `NAME_FILE` is set.
+    pub fn optional_secret(&mut self, name: &str) -> Option<Option<SecretString>> {
+        let secret = self.optional_changing_secret(name)?;
+        Some(secret.map(|secret| secret.current()))
+    }
+
+    /// As [`Env::secret`], for one that is asked for again and again: in a file it may be changed while we run.
+    pub fn changing_secret(&mut self, name: &str) -> Option<Secret> {
+        match self.optional_changing_secret(name)? {
             Some(secret) => Some(secret),
             None => self.problem(
                 name,
@@ -169,13 +181,13 @@ impl Env {
         }
     }
 
-    /// A secret that may be absent: `Some(None)` when neither `NAME` nor `NAME_FILE` is set.
-    pub fn optional_secret(&mut self, name: &str) -> Option<Option<SecretString>> {
+    /// As [`Env::optional_secret`], for one that is asked for again and again.
+    pub fn optional_changing_secret(&mut self, name: &str) -> Option<Option<Secret>> {
         let name_of_file = format!("{name}_FILE");
         let (direct, path) = (self.text(name), self.text(&name_of_file));
         match (direct?, path?) {
             (None, None) => Some(None),
-            (Some(secret), None) => Some(Some(secret.into())),
+            (Some(secret), None) => Some(Some(Secret::from(secret))),
             (None, Some(path)) => self.secret_in_file(&name_of_file, path.trim()).map(Some),
             (Some(_), Some(_)) => self.problem(
                 name,
@@ -197,16 +209,12 @@ impl Env {
         self.problems
     }
 
-    fn secret_in_file(&mut self, name: &str, path: &str) -> Option<SecretString> {
-        match std::fs::read_to_string(path) {
-            Ok(content) => {
-                let secret = content.strip_suffix('\n').unwrap_or(&content);
-                let secret = secret.strip_suffix('\r').unwrap_or(secret);
-                if secret.is_empty() {
-                    return self.problem(name, format_args!("names {path:?}, which is empty"));
-                }
-                Some(SecretString::from(secret))
+    fn secret_in_file(&mut self, name: &str, path: &str) -> Option<Secret> {
+        match secret::read(path.as_ref()) {
+            Ok(content) if content.expose_secret().is_empty() => {
+                self.problem(name, format_args!("names {path:?}, which is empty"))
             }
+            Ok(content) => Some(Secret::in_file(path.into(), content)),
             Err(why) => self.problem(name, format_args!("names {path:?}, which cannot be read: {why}")),
         }
     }

@@ -127,6 +127,27 @@ fn a_secret_comes_from_its_variable_or_from_a_file_less_one_newline() {
 }
 
 #[test]
+fn a_secret_in_a_file_is_what_the_file_holds_now_and_while_it_holds_nothing_what_it_held_before() {
+    let file = SecretFile::new("changing", "first\n");
+    let secret = value(&[("TOKEN_FILE", file.path())], |env| env.changing_secret("TOKEN"));
+    let first = secret.current();
+    assert_eq!(first.expose_secret(), "first");
+    assert!(!secret.differs_from(&first));
+    std::fs::write(file.path(), "second\n").unwrap();
+    assert!(secret.differs_from(&first));
+    assert_eq!(secret.current().expose_secret(), "second");
+    std::fs::write(file.path(), "\n").unwrap();
+    assert_eq!(secret.current().expose_secret(), "second");
+    std::fs::remove_file(file.path()).unwrap();
+    assert_eq!(secret.current().expose_secret(), "second");
+    assert!(!format!("{secret:?}").contains("second"));
+    // One of a variable stays.
+    let fixed = value(&[("TOKEN", "hush")], |env| env.changing_secret("TOKEN"));
+    assert!(!fixed.may_change() && !fixed.differs_from(&first));
+    assert!(!format!("{fixed:?}").contains("hush"));
+}
+
+#[test]
 fn a_secret_given_twice_is_a_problem_that_does_not_tell_it() {
     let pairs = [("TOKEN", "hush"), ("TOKEN_FILE", "/nowhere")];
     let lines = problems(&pairs, |env| env.optional_secret("TOKEN"));

@@ -200,6 +200,7 @@ async fn a_registry_or_a_database_that_is_away_is_waited_for() {
         url: "http://127.0.0.1:9".to_owned(),
         username: None,
         password: None,
+        ca_file: None,
     };
     let error = sink(&database, &nowhere).process(&batch).await.unwrap_err();
     let ProcessError::Away { what, .. } = error else {

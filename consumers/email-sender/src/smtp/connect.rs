@@ -86,7 +86,8 @@ impl Connector {
             }
         };
         if let Some((username, password)) = &self.config.credentials {
-            let credentials = Credentials::new(username.clone(), password.expose_secret().to_owned());
+            let credentials =
+                Credentials::new(username.clone(), password.current().expose_secret().to_owned());
             connection
                 .auth(DEFAULT_MECHANISMS, &credentials)
                 .await

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderName, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
-use secrecy::SecretString;
 use serde_json::json;
 use support::Database;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,7 +21,7 @@ async fn without_postgres() -> Server {
         .local_addr()
         .unwrap();
     let mut config = database.config("api");
-    config.url = SecretString::from(format!("postgres://carillon_api:secret@{free}/nothing"));
+    config.url = format!("postgres://carillon_api:secret@{free}/nothing").into();
     config.acquire_timeout = Duration::from_millis(300);
     Server::with(database, config).await
 }
@@ -98,7 +97,7 @@ async fn clients_that_hang_up_leave_the_pool_usable() {
         support::stack("POSTGRES_PORT")
     );
     let slow = slow_postgres(Duration::from_millis(10)).await.to_string();
-    config.url = SecretString::from(database.url("api").replace(&direct, &slow));
+    config.url = database.url("api").replace(&direct, &slow).into();
     config.max_connections = 1;
     let server = Server::with(database, config).await;
     let ada = server.person("ada@example.org").await;
