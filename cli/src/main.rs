@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod acls;
 mod arguments;
 mod audit;
 mod database;
@@ -65,6 +66,9 @@ enum Command {
         #[arg(long, env = "HTTP_PORT")]
         port: u16,
     },
+    /// Who may do what in Kafka, as it is declared in schemas/src/access.rs.
+    #[command(subcommand)]
+    Acls(acls::Acls),
     /// The audit trail.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -133,6 +137,7 @@ async fn run(command: Command, format: Format) -> anyhow::Result<Verdict> {
                 .with_context(|| format!("the service at port {port} is not healthy"))?;
             Ok(Verdict::Fine)
         }
+        Command::Acls(command) => acls::run(&command, format),
         Command::Audit(command) => audit::run(&command, format).await,
         Command::Topics(command) => topics::run(command, format).await,
         Command::Schemas(command) => schemas_command::run(command, format).await,

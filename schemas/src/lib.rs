@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod access;
 mod cloudevents;
 mod codec;
 pub mod compat;

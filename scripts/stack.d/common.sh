@@ -6,10 +6,14 @@ SECRETS=(
   POSTGRES_PASSWORD DATABASE_PASSWORD API_DATABASE_PASSWORD OUTBOX_RELAY_DATABASE_PASSWORD
   REMINDER_SCANNER_DATABASE_PASSWORD EMAIL_SENDER_DATABASE_PASSWORD
   RECURRENCE_GENERATOR_DATABASE_PASSWORD AUDIT_SINK_DATABASE_PASSWORD WEBHOOK_SENDER_DATABASE_PASSWORD
-  NOTIFICATION_INBOX_DATABASE_PASSWORD LINK_KEY
+  NOTIFICATION_INBOX_DATABASE_PASSWORD
+  OPERATOR_DATABASE_PASSWORD LINK_KEY
 )
-# postgres, kafka, kafka's controller, registry, smtp, inbox, kafka's listener behind a proxy, the proxy of a test
+# postgres, kafka, kafka's controller, registry, smtp, inbox; then kafka's listener behind a proxy and the proxy of a test, or in
+# a secured stack the registry behind its proxy
 PORT_COUNT=8
+
+SECURE=''
 
 say() { printf '%s\n' "$*"; }
 warn() { printf 'stack: %s\n' "$*" >&2; }
@@ -30,12 +34,45 @@ find_folders() {
   STACK=$CHECKOUT/.stack/$STACK_NAME
   RUN=$STACK/run
   LOGS=$STACK/logs
+  if [ -e "$STACK/secure" ]; then be_secure; fi
   # Kafka separates folders by commas, Java a class path by colons, H2 its options by semicolons.
   local path
   for path in "$STACK" "$CACHE"; do
     case $path in *[:\;,\\\"$'\n']*) die "the path '$path' holds one of : ; , \\ \" which Kafka or the registry cannot take. Move it." ;; esac
   done
   MARK=CARILLON_STACK_PART=$STACK
+}
+
+# A secured stack has a proxy before the registry, and passwords of each service for Kafka and the registry.
+be_secure() {
+  SECURE=1
+  PARTS+=(proxy)
+  SECRETS+=(KAFKA_PASSWORD SCHEMA_REGISTRY_PASSWORD SMTP_PASSWORD AUDIT_SEAL_KEY)
+  local service
+  for service in $(services); do
+    service=${service^^}
+    SECRETS+=("${service//-/_}_KAFKA_PASSWORD" "${service//-/_}_SCHEMA_REGISTRY_PASSWORD")
+  done
+}
+
+# Everybody who has a role in the database, and so a user everywhere: the services, and the operator.
+services() {
+  local name
+  for name in "${SECRETS[@]}"; do
+    case $name in
+      *_DATABASE_PASSWORD)
+        name=${name%_DATABASE_PASSWORD}
+        name=${name,,}
+        printf '%s\n' "${name//_/-}"
+        ;;
+    esac
+  done
+}
+
+# The secret of a service: service_secret email-sender KAFKA_PASSWORD
+service_secret() {
+  local name=${1^^}
+  secret "${name//-/_}_$2"
 }
 
 stack_exists() { [ -e "$STACK/port-base" ] && [ -e "$STACK/secrets" ]; }
@@ -81,15 +118,19 @@ secret() { sed -n "s/^$1=//p" "$STACK/secrets"; }
 
 set_ports() { # set_ports BASE
   declare -gA PORT=([postgres]=$1 [kafka]=$(($1 + 1)) [controller]=$(($1 + 2))
-    [registry]=$(($1 + 3)) [mail]=$(($1 + 4)) [inbox]=$(($1 + 5))
-    [kafka_proxied]=$(($1 + 6)) [kafka_proxy]=$(($1 + 7)))
+    [registry]=$(($1 + 3)) [mail]=$(($1 + 4)) [inbox]=$(($1 + 5)))
+  if [ -n "$SECURE" ]; then
+    PORT[proxy]=${PORT[registry]} PORT[registry]=$(($1 + 6))
+  else
+    PORT[kafka_proxied]=$(($1 + 6)) PORT[kafka_proxy]=$(($1 + 7))
+  fi
 }
 
 load_ports() { set_ports "$(<"$STACK/port-base")"; }
 
 part_ports() { # the ports that a part listens on, the one for its clients first
   case $1 in
-    kafka) say "${PORT[kafka]} ${PORT[controller]} ${PORT[kafka_proxied]}" ;;
+    kafka) say "${PORT[kafka]} ${PORT[controller]} ${PORT[kafka_proxied]:-}" ;;
     mail) say "${PORT[mail]} ${PORT[inbox]}" ;;
     *) say "${PORT[$1]}" ;;
   esac

@@ -41,13 +41,17 @@ find_python() {
   return 1
 }
 
+# It is in a folder of administrators, which not everybody's PATH has.
+find_haproxy() { PATH=$PATH:/usr/sbin command -v haproxy; }
+
 # Fills PG_BIN, JAVA, PYTHON and remembers them, so that later calls need not look again.
 find_programs() {
   PG_BIN='' JAVA='' PYTHON=''
   if [ -e "$STACK/programs" ]; then
     { read -r PG_BIN && read -r JAVA && read -r PYTHON; } <"$STACK/programs" || true
     if [ -x "$PG_BIN/postgres" ] && [ -x "$JAVA" ] && [ -x "$PYTHON" ] &&
-      [ "${CARILLON_PG_BINDIR:-$PG_BIN}" = "$PG_BIN" ] && [ "${CARILLON_PYTHON:-$PYTHON}" = "$PYTHON" ]; then
+      [ "${CARILLON_PG_BINDIR:-$PG_BIN}" = "$PG_BIN" ] && [ "${CARILLON_PYTHON:-$PYTHON}" = "$PYTHON" ] &&
+      { [ -z "$SECURE" ] || find_haproxy >/dev/null; }; then
       return 0
     fi
   fi
@@ -64,6 +68,7 @@ missing_packages() {
   [ -e "$(jars_folder)" ] || command -v mvn >/dev/null || MISSING+=(maven)
   command -v curl >/dev/null || MISSING+=(curl)
   command -v openssl >/dev/null || MISSING+=(openssl)
+  [ -z "$SECURE" ] || find_haproxy >/dev/null || MISSING+=(haproxy)
   [ "$(id -u)" -ne 0 ] || command -v setpriv >/dev/null || MISSING+=(util-linux)
 }
 

@@ -99,6 +99,10 @@ start_postgres() {
     -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200 -c shared_buffers=128MB
     -c fsync=on -c password_encryption=scram-sha-256 -c logging_collector=off -c log_destination=stderr
     -c timezone=UTC -c log_timezone=UTC -c 'log_line_prefix=%m [%p] %q%u@%d ' -c log_checkpoints=off)
+  if [ -n "$SECURE" ]; then
+    secure_postgres "$home"
+    command+=(-c ssl=on -c "ssl_cert_file=$home/tls/server.pem" -c "ssl_key_file=$home/tls/server.key")
+  fi
   if [ "$(id -u)" -eq 0 ]; then
     command=(setpriv --reuid postgres --regid postgres --init-groups -- "${command[@]}")
   fi
@@ -106,7 +110,9 @@ start_postgres() {
 }
 
 psql_as() { # psql_as USER PASSWORD DATABASE ARGUMENT…
-  PGPASSWORD=$2 PGCONNECT_TIMEOUT=3 "$PG_BIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 \
+  local mode=disable
+  [ -z "$SECURE" ] || mode=verify-full
+  PGPASSWORD=$2 PGCONNECT_TIMEOUT=3 PGSSLMODE=$mode PGSSLROOTCERT=$STACK/tls/ca.pem "$PG_BIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 \
     -h 127.0.0.1 -p "${PORT[postgres]}" -U "$1" -d "$3" "${@:4}"
 }
 
@@ -131,10 +137,17 @@ SQL
 fill_in() { # fill_in TEMPLATE DATA-FOLDER
   local text
   text=$(<"$1")
+  if [ -n "$SECURE" ]; then
+    text+=$'\n'$(<"$HERE/secure.properties")
+    text=${text//@TLS@/"$STACK/tls"}
+    text=${text//@PASSWORD@/"$(secret KAFKA_PASSWORD)"}
+  else
+    text+=$'\n'$(<"$HERE/plain.properties")
+    text=${text//@PROXIED_PORT@/"${PORT[kafka_proxied]}"}
+    text=${text//@PROXY_PORT@/"${PORT[kafka_proxy]}"}
+  fi
   text=${text//@PORT@/"${PORT[kafka]}"}
   text=${text//@CONTROLLER_PORT@/"${PORT[controller]}"}
-  text=${text//@PROXIED_PORT@/"${PORT[kafka_proxied]}"}
-  text=${text//@PROXY_PORT@/"${PORT[kafka_proxy]}"}
   printf '%s\n' "${text//@DATA@/"$2"}"
 }
 
@@ -148,7 +161,9 @@ start_kafka() {
     # Format a folder beside it and rename: one that is there is whole.
     rm -rf "$home/data.new"
     fill_in "$HERE/server.properties" "$home/data.new" >"$home/format.properties"
-    setsid -w "${java[@]}" kafka.tools.StorageTool format -c "$home/format.properties" \
+    local users=()
+    if [ -n "$SECURE" ]; then mapfile -t users < <(scram_users); fi
+    setsid -w "${java[@]}" kafka.tools.StorageTool format -c "$home/format.properties" "${users[@]}" \
       --cluster-id="$(openssl rand 16 | base64 | tr '+/' '-_' | tr -d '=')" >>"$LOGS/kafka.log" 2>&1 || return 1
     mv "$home/data.new" "$home/data"
     rm -f "$home/format.properties"
@@ -160,6 +175,10 @@ start_kafka() {
 # Asks for the cluster's metadata (no topics) and wants at least one broker in the answer.
 answers_kafka() {
   local answer
+  if [ -n "$SECURE" ]; then
+    answers_kafka_secured
+    return
+  fi
   # shellcheck disable=SC2016 # expanded by the inner bash
   answer=$(timeout 3 "$BASH" -c '
     exec 3<>"/dev/tcp/127.0.0.1/$0" || exit 1
@@ -191,7 +210,12 @@ answers_registry() {
 # ---------------------------------------------------------------- mail
 
 start_mail() {
-  launch mail "$PYTHON" "$HERE/mail-catcher" --port "${PORT[mail]}" --http-port "${PORT[inbox]}" --dir "$STACK/mail"
+  local more=()
+  if [ -n "$SECURE" ]; then
+    more=(--tls-cert "$STACK/tls/server.pem" --tls-key "$STACK/tls/server.key" --require-starttls
+      --auth "carillon:$(secret SMTP_PASSWORD)")
+  fi
+  launch mail "$PYTHON" "$HERE/mail-catcher" --port "${PORT[mail]}" --http-port "${PORT[inbox]}" --dir "$STACK/mail" "${more[@]}"
 }
 
 answers_mail() {

@@ -18,7 +18,7 @@ pub struct KafkaConfig {
     pub sasl_mechanism: &'static str,
     /// `KAFKA_SASL_USERNAME`.
     pub sasl_username: Option<String>,
-    /// `KAFKA_SASL_PASSWORD`. In a file it may change: see [`KafkaConfig::login_changed`].
+    /// `KAFKA_SASL_PASSWORD`. In a file it may change: see [`Login`].
     pub sasl_password: Option<Secret>,
     /// `KAFKA_SSL_CA_LOCATION`: a file of trusted certificates; the system's without it.
     pub ssl_ca_location: Option<String>,
@@ -107,18 +107,14 @@ impl KafkaConfig {
         })
     }
 
-    /// The password as it is now, to be compared by [`KafkaConfig::login_changed`] later.
-    pub fn login(&self) -> Option<SecretString> {
-        self.sasl_password.as_ref().map(Secret::current)
-    }
-
-    /// Whether the password is another one than it was. librdkafka keeps the one that a client was made with, so who lives
-    /// long then makes a new client.
+    /// What a client that is made now logs in with. Ask before making it: then a change in between is seen.
     #[must_use]
-    pub fn login_changed(&self, before: Option<&SecretString>) -> bool {
-        let now = self.sasl_password.as_ref();
-        now.zip(before)
-            .is_some_and(|(now, before)| now.differs_from(before))
+    pub fn login(&self) -> Login {
+        Login(
+            self.sasl_password
+                .clone()
+                .map(|password| (password.current(), password)),
+        )
     }
 
     /// The name of a topic, group or subject on the cluster.
@@ -200,6 +196,18 @@ impl KafkaConfig {
             .set("queue.buffering.max.messages", "100000")
             .set("message.max.bytes", MAX_RECORD_BYTES.to_string());
         config
+    }
+}
+
+/// The password that a client was made with. librdkafka keeps it, so who lives long makes a new client when it has changed.
+#[derive(Debug, Clone)]
+pub struct Login(Option<(SecretString, Secret)>);
+
+impl Login {
+    /// Whether it is another one now.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.0.as_ref().is_some_and(|(used, now)| now.differs_from(used))
     }
 }
 

@@ -25,7 +25,6 @@ use std::time::Duration;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
-use secrecy::SecretString;
 use service::Backoff;
 use service::{Component, failpoint};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -33,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::dead_letter::DeadLetters;
-use crate::{BatchConfig, KafkaConfig, Outcome, Record, Rejection, metrics};
+use crate::{BatchConfig, KafkaConfig, Login, Outcome, Record, Rejection, metrics};
 
 /// Why a batch could not be processed.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +85,7 @@ pub struct Consumer {
     /// With prefix.
     topics: Vec<String>,
     /// The password that the client was made with, and when it was last compared with that of now.
-    login: Option<SecretString>,
+    login: Login,
     login_checked: Instant,
     client: Arc<StreamConsumer<Context>>,
     dead_letters: Arc<DeadLetters>,
@@ -308,9 +307,9 @@ impl Consumer {
         shutdown: &CancellationToken,
     ) -> Result<Option<()>, ConsumerError> {
         const TOPIC: &str = "the dead-letter topic";
-        let letters = Arc::clone(&self.dead_letters);
         // A record that is not ours any more is not ours to bury.
         while self.context().owns(record) {
+            let letters = Arc::clone(&self.dead_letters);
             // The producer tries by itself for as long as it takes: poll and heed the shutdown meanwhile, and don't write a
             // second letter beside the one that is under way.
             let mut writing = pin!(letters.write(record, rejection));
@@ -318,6 +317,11 @@ impl Consumer {
             while written.is_none() {
                 self.waits_for(TOPIC);
                 retry.warn(self.group, TOPIC, &io::Error::from(io::ErrorKind::TimedOut));
+                if letters.login_has_changed() {
+                    // The broker lets that producer in no more: begin again with another.
+                    self.dead_letters = Arc::new(DeadLetters::new(&self.config, self.group));
+                    break;
+                }
                 tokio::select! {
                     biased;
                     outcome = &mut writing => written = Some(outcome),
@@ -328,6 +332,7 @@ impl Consumer {
                 }
             }
             match written {
+                None => {}
                 Some(Err(error)) => {
                     self.waits_for(TOPIC);
                     retry.warn(self.group, TOPIC, &error);
@@ -335,7 +340,7 @@ impl Consumer {
                         return Ok(None);
                     }
                 }
-                _ => {
+                Some(Ok(())) => {
                     failpoint!("consumer: letter written");
                     metrics::count_events(self.group, &record.topic, Outcome::DeadLetter, 1);
                     break;
@@ -458,7 +463,7 @@ impl Consumer {
             return Ok(());
         }
         self.login_checked = Instant::now();
-        if !self.config.login_changed(self.login.as_ref()) {
+        if !self.login.has_changed() {
             return Ok(());
         }
         tracing::info!(

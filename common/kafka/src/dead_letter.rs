@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use crate::producer::to_headers;
 use crate::record::REPLAY_HEADER;
-use crate::{KafkaConfig, Producer, Record, metrics};
+use crate::{KafkaConfig, Login, Producer, Record, metrics};
 
 /// The headers that a dead letter carries beside those of its source.
 pub const DEAD_LETTER_HEADERS: [&str; 7] = [
@@ -42,6 +42,7 @@ pub struct Rejection {
 
 pub(crate) struct DeadLetters {
     config: KafkaConfig,
+    login: Login,
     group: &'static str,
     /// Made with the first dead letter, which most processes never see: rust-rdkafka's thread that polls a producer spins
     /// for the last part of a millisecond of each 100 ms (`BaseProducer::poll` waits in whole ones), and that was most of
@@ -52,10 +53,16 @@ pub(crate) struct DeadLetters {
 impl DeadLetters {
     pub(crate) fn new(config: &KafkaConfig, group: &'static str) -> Self {
         Self {
+            login: config.login(),
             config: config.clone(),
             group,
             producer: OnceCell::new(),
         }
+    }
+
+    /// Whether what it logs in with is another password now.
+    pub(crate) fn login_has_changed(&self) -> bool {
+        self.login.has_changed()
     }
 
     async fn producer(&self) -> Result<&Producer, KafkaError> {

@@ -14,7 +14,7 @@ pub mod reader;
 mod record;
 mod registry;
 
-pub use config::{BatchConfig, KafkaConfig, RegistryConfig};
+pub use config::{BatchConfig, KafkaConfig, Login, RegistryConfig};
 pub use consumer::{Consumer, ConsumerError, ProcessError, Processor};
 pub use dead_letter::{DEAD_LETTER_HEADERS, LEFT_OUT_HEADER, Rejection};
 pub use events::{Events, HandleError, Handler};

@@ -160,7 +160,7 @@ pub async fn offsets_at(
 pub(crate) fn client(config: &KafkaConfig) -> Result<Arc<StreamConsumer>, KafkaError> {
     let client: StreamConsumer = config
         .client("carillon")
-        .set("group.id", config.prefixed("carillon-reader"))
+        .set("group.id", config.prefixed(schemas::access::READER_GROUP))
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "earliest")

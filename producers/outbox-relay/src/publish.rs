@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use chrono::Utc;
-use kafka::{KafkaConfig, Producer, Registry, RegistryError};
+use kafka::{KafkaConfig, Login, Producer, Registry, RegistryError};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::DeliveryFuture;
@@ -27,6 +27,8 @@ pub(crate) enum PublishError {
         "no schema with fingerprint {0} is in outbox.schemas: run carillon migrate of the version that wrote it"
     )]
     UnknownSchema(Uuid),
+    #[error("KAFKA_SASL_PASSWORD has changed, and what is under way is not acknowledged")]
+    Login,
     #[error("the headers of event {0} are no JSON object of texts")]
     Headers(i64, #[source] serde_json::Error),
 }
@@ -41,6 +43,7 @@ struct InFlight {
 
 /// Publishes pages in order and remembers which are acknowledged.
 pub(crate) struct Publisher {
+    login: Login,
     producer: Producer,
     registry: Arc<Registry>,
     prefix: String,
@@ -58,6 +61,7 @@ impl Publisher {
         auto_register: bool,
     ) -> Result<Self, KafkaError> {
         Ok(Self {
+            login: config.login(),
             producer: Producer::new(config, "outbox-relay")?,
             registry,
             prefix: config.topic_prefix.clone(),
@@ -66,6 +70,11 @@ impl Publisher {
             ids: HashMap::new(),
             in_flight: VecDeque::new(),
         })
+    }
+
+    /// Whether what it logs in with is another password now. The broker may let it in no more.
+    pub(crate) fn login_has_changed(&self) -> bool {
+        self.login.has_changed()
     }
 
     /// How many pages wait for acknowledgements.

@@ -127,7 +127,7 @@ impl Shard {
         let mut cursor = cursor::load(connection, self.shard).await?;
         // Declared after the connection and so dropped before it: nothing is sent without the lock.
         let mut publisher = self.publisher()?;
-        let (mut login, mut login_checked) = (self.kafka.login(), Instant::now());
+        let mut login_checked = Instant::now();
         let mut progress = Progress {
             cursor: cursor.clone(),
             published: 0,
@@ -139,7 +139,7 @@ impl Shard {
             let looked_at = Instant::now();
             if login_checked.elapsed() >= BEAT {
                 login_checked = looked_at;
-                if self.kafka.login_changed(login.as_ref()) {
+                if publisher.login_has_changed() {
                     tracing::info!(
                         outbox.shard = self.shard,
                         "KAFKA_SASL_PASSWORD has changed: connecting anew"
@@ -147,7 +147,6 @@ impl Shard {
                     // In order: what is under way first.
                     self.settle(connection, &mut publisher, &mut progress, 0, shutdown)
                         .await?;
-                    login = self.kafka.login();
                     publisher = self.publisher()?;
                 }
             }
@@ -227,6 +226,9 @@ impl Shard {
                 () = sleep(BEAT) => {
                     // Without the connection the lock is gone, another relay may be at work, and we must stop sending.
                     connection.ping().await?;
+                    if publisher.login_has_changed() {
+                        return Err(PublishError::Login);
+                    }
                     self.component.progress();
                     let waited = waiting_since.elapsed().as_secs();
                     self.component.not_ready(format!("Kafka has acknowledged nothing for {waited} s"));

@@ -67,6 +67,12 @@ impl Client {
         self
     }
 
+    /// What it shows to be who it is, once registered.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// Creates a task.
     pub async fn create(&mut self, task: Value) -> Created {
         let (_, answer) = self.send(Method::POST, "/api/tasks", Some(task)).await;

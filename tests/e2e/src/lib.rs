@@ -9,11 +9,13 @@
 mod client;
 mod ledger;
 mod platform;
+mod secured;
 mod service;
 
 pub use client::{Client, Created};
 pub use ledger::{Ending, Ledger, Mailed, Mails};
 pub use platform::{Parts, Platform, run_stack};
+pub use secured::Secured;
 pub use service::{Service, signal};
 
 /// Every service, in the order of the way an event goes.

@@ -228,7 +228,7 @@ impl Platform {
     }
 }
 
-fn log_folder(name: &str) -> PathBuf {
+pub(crate) fn log_folder(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../.stack/e2e-logs")
         .join(name);

@@ -4,8 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use support::eventually;
+use support::{PATIENCE, eventually, within};
 
 /// A service that runs, or was killed.
 #[derive(Debug)]
@@ -65,6 +66,18 @@ impl Service {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Where it logs to.
+    #[must_use]
+    pub fn log(&self) -> &std::path::Path {
+        &self.log
+    }
+
+    /// The number of its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Starts the process, which must not run.
     ///
     /// # Panics
@@ -102,18 +115,30 @@ impl Service {
     /// # Panics
     /// When it ends, or does not get ready in time.
     pub async fn ready(&mut self) {
+        self.ready_within(PATIENCE).await;
+    }
+
+    /// The same, for as long as it takes where everything is slower.
+    ///
+    /// # Panics
+    /// When it ends, or does not get ready in time.
+    pub async fn ready_within(&mut self, patience: Duration) {
         let url = format!("{}/readyz", self.url());
         let (name, log) = (self.name, self.log.display().to_string());
-        eventually(&format!("{name} is ready (its log: {log})"), async || {
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
-                panic!("{name} ended with {status}: see {log}");
-            }
-            reqwest::get(&url)
-                .await
-                .ok()
-                .filter(|answer| answer.status().is_success())
-                .map(|_| ())
-        })
+        within(
+            patience,
+            &format!("{name} is ready (its log: {log})"),
+            async || {
+                if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
+                    panic!("{name} ended with {status}: see {log}");
+                }
+                reqwest::get(&url)
+                    .await
+                    .ok()
+                    .filter(|answer| answer.status().is_success())
+                    .map(|_| ())
+            },
+        )
         .await;
     }
 
