@@ -60,7 +60,7 @@ make_secret_files() {
   keep_file "$STACK/services/audit-sink/audit-seal-key" "$(secret AUDIT_SEAL_KEY)"
   for service in api email-sender; do keep_file "$STACK/services/$service/link-key" "$(secret LINK_KEY)"; done
   mkdir -p "$STACK/kafka"
-  cat >"$STACK/kafka/operator.properties" <<PROPERTIES
+  cat >"$STACK/kafka/owner.properties" <<PROPERTIES
 security.protocol=SASL_SSL
 sasl.mechanism=SCRAM-SHA-512
 sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required username="carillon" password="$(secret KAFKA_PASSWORD)";
@@ -103,11 +103,11 @@ env_of_service() {
   [ "$service" != api ] || show JWT_PRIVATE_KEY_FILE "$STACK/jwt.pem"
 }
 
-# The operator's, who may do everything.
-env_of_operator() {
+# The owner's, who may do everything.
+env_of_owner() {
   show KAFKA_SASL_USERNAME carillon
   show KAFKA_SASL_PASSWORD "$(secret KAFKA_PASSWORD)"
-  show KAFKA_COMMAND_CONFIG "$STACK/kafka/operator.properties"
+  show KAFKA_COMMAND_CONFIG "$STACK/kafka/owner.properties"
   show SCHEMA_REGISTRY_USERNAME carillon
   show SCHEMA_REGISTRY_PASSWORD "$(secret SCHEMA_REGISTRY_PASSWORD)"
   show SMTP_PASSWORD "$(secret SMTP_PASSWORD)"
@@ -126,7 +126,7 @@ secure_postgres() {
   [ "$(id -u)" -ne 0 ] || chown -R postgres: "$home/tls" "$home/data/pg_hba.conf"
 }
 
-# The users that Kafka is formatted with: the operator, and one for each service.
+# The users that Kafka is formatted with: the owner, each service, and the operator.
 scram_users() {
   local service
   printf -- '--add-scram\nSCRAM-SHA-512=[name=carillon,password=%s]\n' "$(secret KAFKA_PASSWORD)"

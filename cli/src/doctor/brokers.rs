@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use kafka::KafkaConfig;
-use kafka::admin::describe_topics;
+use kafka::admin::{describe_topics, reach};
 use kafka::letters::OpenLetters;
 use schemas::topics::{GROUPS, Topic};
 
@@ -16,16 +16,22 @@ const BEHIND_SECONDS: f64 = 300.0;
 
 pub(super) async fn look(config: &KafkaConfig) -> Vec<Check> {
     let topics = schemas::topics::all();
-    let described = match describe_topics(config, &topics).await {
+    let described = match reach(config).await {
+        Ok(()) => describe_topics(config, &topics)
+            .await
+            .map_err(|error| error.to_string()),
+        Err(why) => Err(why),
+    };
+    let described = match described {
         Ok(described) => described,
-        Err(error) => {
+        Err(why) => {
             let finding = Finding::new(
                 format!(
-                    "no broker answers at {}, or none lets us in: {error}",
+                    "no broker answers at {}, or none lets us in: {why}",
                     config.bootstrap_servers
                 ),
                 "Nothing rings, recurs or is mailed: events wait in the outbox until Kafka is back.",
-                "start Kafka, or mend KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and KAFKA_SASL_…",
+                "start Kafka, or mend KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL, KAFKA_SSL_CA_LOCATION and KAFKA_SASL_…",
             );
             let skipped = |name| Check::skipped(name, "Kafka must be there first");
             let mut checks = vec![Check::done("kafka", vec![finding])];

@@ -1,18 +1,28 @@
-//! The mail server: whether it greets.
+//! The mail server: whether it greets, and offers TLS.
 
 use service::config::Env;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Check, Finding, PATIENCE};
 
+/// The most that an answer may hold.
+const MAX_ANSWER_BYTES: u64 = 16 << 10;
+
 /// Where mails go, by the variables of the email sender.
 pub(super) struct Server {
     host: String,
     port: u16,
-    /// Whether it speaks TLS from the first byte: then it cannot greet us.
-    implicit_tls: bool,
+    tls: Tls,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    Starttls,
+    /// TLS from the first byte: then it cannot greet us.
+    Implicit,
+    Off,
 }
 
 impl Server {
@@ -20,19 +30,23 @@ impl Server {
     #[expect(clippy::option_option, reason = "as every reader of an Env")]
     pub(super) fn from_env(env: &mut Env) -> Option<Option<Self>> {
         let host = env.optional::<String>("SMTP_HOST");
-        let implicit = env.one_of(
+        let tls = env.one_of(
             "SMTP_TLS",
-            &[("starttls", false), ("tls", true), ("off", false)],
-            false,
+            &[
+                ("starttls", Tls::Starttls),
+                ("tls", Tls::Implicit),
+                ("off", Tls::Off),
+            ],
+            Tls::Starttls,
         );
-        let default = if implicit == Some(true) { 465 } else { 587 };
+        let default = match tls {
+            Some(Tls::Implicit) => 465,
+            Some(Tls::Off) => 25,
+            _ => 587,
+        };
         let port = env.within("SMTP_PORT", default, 1..=u16::MAX);
-        let (port, implicit_tls) = (port?, implicit?);
-        Some(host?.map(|host| Self {
-            host,
-            port,
-            implicit_tls,
-        }))
+        let (port, tls) = (port?, tls?);
+        Some(host?.map(|host| Self { host, port, tls }))
     }
 }
 
@@ -41,10 +55,8 @@ pub(super) async fn look(server: Option<&Server>) -> Vec<Check> {
         return vec![Check::skipped("mail", "SMTP_HOST is not set")];
     };
     let place = format!("{}:{}", server.host, server.port);
-    let greeted = timeout(PATIENCE, greeting(server)).await;
-    let problem = match greeted {
-        Ok(Ok(line)) if server.implicit_tls || line.starts_with("220") => None,
-        Ok(Ok(line)) => Some(format!("refuses: {}", line.trim())),
+    let problem = match timeout(PATIENCE, refusal(server)).await {
+        Ok(Ok(refusal)) => refusal,
         Ok(Err(error)) => Some(format!("does not answer: {error}")),
         Err(_) => Some(format!("says nothing for {} s", PATIENCE.as_secs())),
     };
@@ -58,12 +70,37 @@ pub(super) async fn look(server: Option<&Server>) -> Vec<Check> {
     vec![Check::done("mail", finding.into_iter().collect())]
 }
 
-async fn greeting(server: &Server) -> std::io::Result<String> {
+/// What keeps mails from it, if anything does.
+async fn refusal(server: &Server) -> std::io::Result<Option<String>> {
     let mut stream = BufReader::new(TcpStream::connect((server.host.as_str(), server.port)).await?);
-    let mut line = String::new();
-    if !server.implicit_tls {
-        stream.read_line(&mut line).await?;
-        stream.write_all(b"QUIT\r\n").await?;
+    if server.tls == Tls::Implicit {
+        return Ok(None);
     }
-    Ok(line)
+    let greeting = answer(&mut stream).await?;
+    if !greeting.starts_with("220") {
+        return Ok(Some(format!("refuses: {}", greeting.trim())));
+    }
+    stream.write_all(b"EHLO carillon\r\n").await?;
+    let extensions = answer(&mut stream).await?;
+    stream.write_all(b"QUIT\r\n").await?;
+    // "250-STARTTLS", or "250 STARTTLS" as the last.
+    let offered = extensions
+        .lines()
+        .any(|line| line.get(4..).is_some_and(|word| word.trim() == "STARTTLS"));
+    Ok((server.tls == Tls::Starttls && !offered)
+        .then(|| "offers no STARTTLS, which SMTP_TLS asks for".to_owned()))
+}
+
+/// An answer, which may have several lines: a hyphen stands behind the code in all but the last.
+async fn answer(stream: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<String> {
+    let mut answer = String::new();
+    // Who says more than this is no mail server.
+    let mut stream = stream.take(MAX_ANSWER_BYTES);
+    loop {
+        let before = answer.len();
+        let read = stream.read_line(&mut answer).await?;
+        if read == 0 || answer.get(before + 3..before + 4) != Some("-") {
+            return Ok(answer);
+        }
+    }
 }

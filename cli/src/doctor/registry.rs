@@ -15,7 +15,7 @@ pub(super) async fn look(config: &RegistryConfig, kafka: &KafkaConfig) -> Vec<Ch
             let finding = Finding::new(
                 format!("the schema registry does not answer at {}: {how}", config.url),
                 "The relay cannot publish events with a schema that is new to it, and consumers cannot read them: both wait.",
-                "start the registry, or mend SCHEMA_REGISTRY_URL, _USERNAME and _PASSWORD",
+                "start the registry, or mend SCHEMA_REGISTRY_URL, _CA_FILE, _USERNAME and _PASSWORD",
             );
             vec![
                 Check::done("registry", vec![finding]),

@@ -361,6 +361,10 @@ async fn a_mail_server_that_refuses_and_one_that_is_away() {
     away.is_told("mail", "the mail server at 127.0.0.1:1 does not answer")
         .await;
     let there = away.with("SMTP_PORT", stack("SMTP_PORT"));
+    there
+        .is_told("mail", "offers no STARTTLS, which SMTP_TLS asks for")
+        .await;
+    let there = there.with("SMTP_TLS", "off");
     assert_eq!(there.diagnosis().await["mail"], Some(Vec::new()));
 }
 

@@ -7,9 +7,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use kafka::KafkaConfig;
+use migrations::SERVICES;
 use service::config::{Env, load_from};
 
-use crate::{Client, SERVICES, Service};
+use crate::{Client, Service};
 
 /// A program that runs for a second.
 const JAVA: &str = "java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
@@ -19,7 +20,7 @@ const JAVA: &str = "java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
 pub struct Secured {
     name: String,
     logs: PathBuf,
-    operator: BTreeMap<String, String>,
+    owner: BTreeMap<String, String>,
     services: Vec<Service>,
 }
 
@@ -99,16 +100,16 @@ impl Secured {
         let mut secured = Self {
             logs: crate::platform::log_folder(&name),
             name,
-            operator: BTreeMap::new(),
+            owner: BTreeMap::new(),
             services: Vec::new(),
         };
         crate::say(&format!("logs: {}", secured.logs.display()));
         run_stack(&secured.name, &["up", "--secure"]);
-        secured.operator = secured.environment(None);
+        secured.owner = secured.environment(None);
         for arguments in [&["migrate"][..], &["topics", "ensure"], &["schemas", "register"]] {
-            secured.carillon(arguments, &[]);
+            secured.own(arguments, &[]);
         }
-        let acls = secured.carillon(&["acls", "print"], &[]);
+        let acls = secured.own(&["acls", "print"], &[]);
         secured.shell(&acls);
         for service in SERVICES {
             let mut environment = secured.environment(Some(service));
@@ -124,6 +125,9 @@ impl Secured {
                     ("EMAIL_RETRY_MIN_MS", "500"),
                     ("EMAIL_RETRY_MAX_MS", "2000"),
                     ("AUDIT_SEAL_SECONDS", "1"),
+                    // The receiver of webhooks is on this machine.
+                    ("WEBHOOK_ALLOW_HTTP", "true"),
+                    ("WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8"),
                 ]
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
             );
@@ -144,17 +148,17 @@ impl Secured {
         }
     }
 
-    /// What `scripts/stack env` says, for the operator or for a service.
+    /// What `scripts/stack env` says: for the owner, who may do everything, or for a service or the operator.
     ///
     /// # Panics
     /// When it says nothing.
     #[must_use]
-    pub fn environment(&self, service: Option<&str>) -> BTreeMap<String, String> {
+    pub fn environment(&self, user: Option<&str>) -> BTreeMap<String, String> {
         let output = stack_command(&self.name)
             .arg("-ec")
             .arg(r#"print=$(command -v printenv); settings=$("$0" env "$@"); for n in $(compgen -e); do unset "$n"; done; eval "$settings"; "$print" -0"#)
             .arg(checkout().join("scripts/stack"))
-            .args(service)
+            .args(user)
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", text(&output));
@@ -167,48 +171,45 @@ impl Secured {
             .collect()
     }
 
-    /// A setting of the operator's.
+    /// A setting of the owner's.
     ///
     /// # Panics
     /// When there is none of that name.
     #[must_use]
-    pub fn operator(&self, name: &str) -> &str {
-        self.operator
+    pub fn owner(&self, name: &str) -> &str {
+        self.owner
             .get(name)
             .unwrap_or_else(|| panic!("the stack sets no {name}"))
     }
 
-    /// How a service reaches Kafka, read as the service reads it.
+    /// How a service or the operator reaches Kafka, read as they read it.
     ///
     /// # Panics
     /// When it is not accepted.
     #[must_use]
-    pub fn kafka(&self, service: &str) -> KafkaConfig {
+    pub fn kafka(&self, user: &str) -> KafkaConfig {
         load_from(
-            Env::from_pairs(self.environment(Some(service))),
+            Env::from_pairs(self.environment(Some(user))),
             KafkaConfig::from_env,
         )
         .unwrap()
     }
 
-    /// Runs the operator's command, which must succeed, with more variables if need be. What it prints is kept beside the
-    /// logs of the services.
+    /// How the owner reaches Kafka.
+    ///
+    /// # Panics
+    /// When it is not accepted.
+    #[must_use]
+    pub fn owner_kafka(&self) -> KafkaConfig {
+        load_from(Env::from_pairs(self.owner.clone()), KafkaConfig::from_env).unwrap()
+    }
+
+    /// Runs `carillon` as the owner, with more variables if need be. It must succeed.
     ///
     /// # Panics
     /// When it fails.
-    pub fn carillon(&self, arguments: &[&str], more: &[(&str, &str)]) -> String {
-        let binary = std::env::current_exe().unwrap();
-        let binary = binary.parent().unwrap().parent().unwrap().join("carillon");
-        let output = Command::new(&binary)
-            .args(arguments)
-            .env_clear()
-            .envs(&self.operator)
-            .envs(more.iter().copied())
-            .env("RUST_LOG", "trace")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap_or_else(|error| panic!("{}: {error}: build the binaries first", binary.display()));
-        self.keep("carillon", &text(&output));
+    pub fn own(&self, arguments: &[&str], more: &[(&str, &str)]) -> String {
+        let output = self.carillon(&self.owner, arguments, more);
         assert!(
             output.status.success(),
             "carillon {arguments:?}: {}",
@@ -217,7 +218,35 @@ impl Secured {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs lines of shell as the operator, with Kafka's own tools at hand.
+    /// Runs `carillon` as the operator, with more variables if need be.
+    #[must_use]
+    pub fn operate(&self, arguments: &[&str], more: &[(&str, &str)]) -> Output {
+        let environment = self.environment(Some(migrations::OPERATOR));
+        self.carillon(&environment, arguments, more)
+    }
+
+    /// What it prints is kept beside the logs of the services.
+    fn carillon(
+        &self,
+        environment: &BTreeMap<String, String>,
+        arguments: &[&str],
+        more: &[(&str, &str)],
+    ) -> Output {
+        let binary = crate::service::binary("carillon");
+        let output = Command::new(&binary)
+            .args(arguments)
+            .env_clear()
+            .envs(environment)
+            .envs(more.iter().copied())
+            .env("RUST_LOG", "trace")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|error| panic!("{}: {error}: build the binaries first", binary.display()));
+        self.keep("carillon", &text(&output));
+        output
+    }
+
+    /// Runs lines of shell as the owner, with Kafka's own tools at hand.
     ///
     /// # Panics
     /// When one fails.
@@ -225,8 +254,8 @@ impl Secured {
         let output = stack_command(&self.name)
             .arg("-ec")
             .arg(lines)
-            .envs(&self.operator)
-            .env("CLASSPATH", self.operator("KAFKA_TOOLS_CLASSPATH"))
+            .envs(&self.owner)
+            .env("CLASSPATH", self.owner("KAFKA_TOOLS_CLASSPATH"))
             .env("KAFKA_ACLS", format!("{JAVA} org.apache.kafka.tools.AclCommand"))
             .env("KAFKA_CONFIGS", format!("{JAVA} kafka.admin.ConfigCommand"))
             .output()
@@ -297,7 +326,7 @@ impl Secured {
         &mut self.services
     }
 
-    /// Everything that the services and the operator's command have said so far, by who said it: logs, metrics, health.
+    /// Everything that the services and `carillon` have said so far, by who said it: logs, metrics, health.
     ///
     /// # Panics
     /// When a service does not answer.

@@ -1,122 +1,19 @@
-//! Everything speaks TLS and asks for a password, on a stack of this test's own where nobody may do what no ACL allows.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot be set up should fail at once"
-)]
+//! Secrets change while the services run, and nobody tells one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use chrono::{TimeDelta, Utc};
-use e2e::{SERVICES, Secured, say};
-use serde_json::{Value, json};
-use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use e2e::Secured;
+use schemas::access::OUTBOX_RELAY;
+use schemas::topics::EMAIL_SENDER;
 use support::eventually;
 
 /// Whose password for Kafka is changed too, which takes a program of Kafka's for each: who produces, and who consumes.
-const KAFKA_CHANGES: [&str; 2] = ["outbox-relay", "email-sender"];
-/// No call takes so long.
-const LIMIT: Duration = Duration::from_secs(30);
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_a_secured_stack_everything_works_passwords_change_meanwhile_and_no_secret_is_told() {
-    let mut secured = Secured::start().await;
-    let owner = owner(&secured).await;
-    let mut told = BTreeSet::new();
-    let before = secured.secrets();
-
-    say("a task goes from POST to mail and audit");
-    let mut client = secured.client().register("ada@secured.example").await;
-    told.extend(client.token().map(str::to_owned));
-    a_task_rings(&secured, &mut client, &owner, "ada@secured.example", 1).await;
-
-    say("every password is changed while the services run, and every connection cut");
-    let pids: Vec<_> = secured.services().iter().map(e2e::Service::pid).collect();
-    change_passwords(&mut secured).await;
-    a_task_rings(&secured, &mut client, &owner, "ada@secured.example", 2).await;
-    for (service, pid) in secured.services().iter_mut().zip(pids) {
-        assert!(
-            service.runs() && service.pid() == pid,
-            "{} was not started anew",
-            service.name()
-        );
-    }
-
-    say("the audit trail is sealed with a key");
-    let key = secured.operator("AUDIT_SEAL_KEY").to_owned();
-    eventually("all of it is sealed", async || {
-        let answer = secured.carillon(&["audit", "verify"], &[("AUDIT_SEAL_KEY", &key)]);
-        answer.contains(" 0 are not sealed yet").then_some(())
-    })
-    .await;
-
-    say("no secret is in what the services say");
-    let secrets = before.into_iter().chain(secured.secrets());
-    told.extend(secrets.map(|(_, value)| value));
-    told.insert("correct horse battery".to_owned());
-    told.extend(private_key(&secured));
-    nobody_told(&secured, &told).await;
-}
-
-async fn owner(secured: &Secured) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(2)
-        .acquire_timeout(LIMIT)
-        .connect(secured.operator("DATABASE_URL"))
-        .await
-        .unwrap()
-}
-
-/// Creates a task that rings in a moment, and waits for its mail and for all of its events in the audit trail.
-async fn a_task_rings(
-    secured: &Secured,
-    client: &mut e2e::Client,
-    owner: &PgPool,
-    address: &str,
-    mails: usize,
-) {
-    let at = Utc::now() + TimeDelta::seconds(3);
-    let reminders = json!([{"at": at.to_rfc3339()}]);
-    let task = client
-        .create(json!({"title": "Water the plants", "reminders": reminders}))
-        .await;
-    let url = format!("{}/api/messages?to={address}", secured.operator("MAIL_INBOX_URL"));
-    eventually("the mail", async || {
-        let messages: Vec<Value> = reqwest::get(&url).await.ok()?.json().await.ok()?;
-        let rung = messages.iter().filter(|mail| {
-            mail["subject"]
-                .as_str()
-                .is_some_and(|s| s.contains("Water the plants"))
-        });
-        (rung.count() >= mails).then_some(())
-    })
-    .await;
-    for event_type in [
-        "task.created",
-        "reminder.scheduled",
-        "reminder.fired",
-        "notification.sent",
-    ] {
-        eventually(event_type, async || {
-            let there: bool = sqlx::query_scalar(
-                "select exists (select from audit.events where task_id = $1 and event_type = 'com.carillon.' || $2 || '.v1')",
-            )
-            .bind(task.id)
-            .bind(event_type)
-            .fetch_one(owner)
-            .await
-            .ok()?;
-            there.then_some(())
-        })
-        .await;
-    }
-}
+const KAFKA_CHANGES: [&str; 2] = [OUTBOX_RELAY, EMAIL_SENDER.name];
 
 /// Gives every service other passwords, in its files and where they are asked for, and then cuts all connections.
-async fn change_passwords(secured: &mut Secured) {
+pub(crate) async fn change(secured: &mut Secured) {
     let mut secrets = secured.secrets();
     let is_of_a_service = |name: &str| {
         name == "SMTP_PASSWORD"
@@ -141,7 +38,7 @@ async fn change_passwords(secured: &mut Secured) {
         .filter(|(name, _)| name.ends_with("_DATABASE_PASSWORD"))
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    secured.carillon(&["migrate"], &more);
+    secured.own(&["migrate"], &more);
     let configs: Vec<String> = KAFKA_CHANGES
         .iter()
         .map(|service| {
@@ -164,7 +61,7 @@ async fn change_passwords(secured: &mut Secured) {
         }
     }
     // Each looks at its files every second, and says so.
-    for service in SERVICES {
+    for service in migrations::SERVICES {
         let log = secured.service(service).log().to_owned();
         let kafka = KAFKA_CHANGES
             .contains(&service)
@@ -198,23 +95,25 @@ fn private_key(secured: &Secured) -> Vec<String> {
 }
 
 /// Looks through all that was said for each secret, as it is and as protocols write it.
-async fn nobody_told(secured: &Secured, secrets: &BTreeSet<String>) {
+pub(crate) async fn are_not_told(secured: &Secured, secrets: &BTreeSet<String>) {
     let said = secured.said().await;
     // The words that a service starts with are there, so what follows looks into something.
-    for service in SERVICES {
+    for service in migrations::SERVICES {
         assert!(
             said.iter()
                 .any(|(who, text)| who.contains(service) && text.contains("TRACE")),
             "{service} logs at its most talkative"
         );
     }
-    for secret in secrets {
+    let keys = private_key(secured);
+    for secret in secrets.iter().chain(&keys) {
+        assert!(secret.len() >= 16, "what is so short is found everywhere");
         let mut forms = vec![
             secret.clone(),
             STANDARD.encode(secret),
             STANDARD.encode(format!("\0carillon\0{secret}")),
         ];
-        for user in SERVICES.iter().chain(&["carillon"]) {
+        for user in migrations::roles().chain(["carillon"]) {
             forms.push(STANDARD.encode(format!("{user}:{secret}")));
             forms.push(URL_SAFE.encode(format!("{user}:{secret}")));
         }
