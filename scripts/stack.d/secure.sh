@@ -75,7 +75,10 @@ keep_file() { # keep_file PATH TEXT
 
 env_of_service() {
   local service=$1
-  services | grep -qxF -- "$service" || die "there is no service '$service'. Services: $(services | tr '\n' ' ')"
+  local known
+  known=$(services | tr '\n' ' ')
+  # Not by `services | grep -q`, which ends at the first find and leaves the writer with a broken pipe.
+  case " $known" in *" $service "*) ;; *) die "there is no service '$service'. Services: $known" ;; esac
   if [ -z "$SECURE" ]; then
     show DATABASE_URL "$(database_url "carillon_${service//-/_}" "$(service_secret "$service" DATABASE_PASSWORD)")"
     env_of_parts

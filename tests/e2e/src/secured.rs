@@ -9,9 +9,12 @@ use std::time::Duration;
 use kafka::KafkaConfig;
 use migrations::SERVICES;
 use service::config::{Env, load_from};
+use support::within;
 
 use crate::{Client, Service};
 
+/// How long everything may take to be there, on a busy machine.
+const STARTING: Duration = Duration::from_mins(3);
 /// A program that runs for a second.
 const JAVA: &str = "java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
 
@@ -106,9 +109,14 @@ impl Secured {
         crate::say(&format!("logs: {}", secured.logs.display()));
         run_stack(&secured.name, &["up", "--secure"]);
         secured.owner = secured.environment(None);
-        for arguments in [&["migrate"][..], &["topics", "ensure"], &["schemas", "register"]] {
-            secured.own(arguments, &[]);
-        }
+        secured.own(&["migrate"], &[]);
+        secured.own(&["topics", "ensure"], &[]);
+        // A registry that has just started takes its time for its first answers, and it may take more than a call waits.
+        within(STARTING, "the schemas are registered", async || {
+            let output = secured.carillon(&secured.owner, &["schemas", "register"], &[]);
+            output.status.success().then_some(())
+        })
+        .await;
         let acls = secured.own(&["acls", "print"], &[]);
         secured.shell(&acls);
         for service in SERVICES {
@@ -144,7 +152,7 @@ impl Secured {
     /// Waits until every service is ready.
     pub async fn ready(&mut self) {
         for service in &mut self.services {
-            service.ready_within(Duration::from_mins(3)).await;
+            service.ready_within(STARTING).await;
         }
     }
 

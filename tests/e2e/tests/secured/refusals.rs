@@ -1,7 +1,7 @@
 //! What brokers, database, registry and mail server refuse.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::{Secured, say};
 use kafka::KafkaConfig;
@@ -20,6 +20,7 @@ use schemas::topics::{GROUPS, all};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPoolOptions;
+use support::PATIENCE;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
 
@@ -126,14 +127,28 @@ fn fetches(consumer: &BaseConsumer, topic: &str) -> bool {
     list.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
     consumer.assign(&list).unwrap();
     loop {
-        match consumer.poll(LIMIT).expect("an answer") {
-            Ok(_) | Err(KafkaError::PartitionEOF(_)) => return true,
-            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed)) => return false,
+        match next(consumer, topic) {
+            Ok(()) => return true,
+            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => return false,
             // Of a group that the client names and does not join.
-            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed)) => {}
+            Err(RDKafkaErrorCode::GroupAuthorizationFailed) => {}
             Err(error) => panic!("{topic}: {error}"),
         }
     }
+}
+
+/// What the broker says next: records or the end of a partition, or an error.
+fn next(consumer: &BaseConsumer, of: &str) -> Result<(), RDKafkaErrorCode> {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        match consumer.poll(Duration::from_secs(1)) {
+            // Nothing within that second, or nothing but news of the group.
+            None => {}
+            Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+            Some(Err(error)) => return Err(error.rdkafka_error_code().expect("a code")),
+        }
+    }
+    panic!("no answer about {of}");
 }
 
 async fn joins(user: &'static str, config: &KafkaConfig, tried: &mut Tried) {
@@ -162,11 +177,11 @@ fn gets_in(config: &KafkaConfig, group: &str, topic: &str) -> bool {
     );
     consumer.subscribe(&[topic]).unwrap();
     loop {
-        match consumer.poll(LIMIT).expect("an answer") {
-            Ok(_) | Err(KafkaError::PartitionEOF(_)) => return true,
-            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed)) => return false,
+        match next(&consumer, group) {
+            Ok(()) => return true,
+            Err(RDKafkaErrorCode::GroupAuthorizationFailed) => return false,
             // Of the topic, which most groups may not read either.
-            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed)) => {}
+            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {}
             Err(error) => panic!("{group}: {error}"),
         }
     }
@@ -254,6 +269,16 @@ async fn settings_are_as_declared(secured: &Secured) {
             .and_then(|index| who.get(index));
         assert_eq!(retention_ms, declared[&name], "{name} was altered by {by:?}");
     }
+    // Who may, does so by the same call: what was looked at would have shown it.
+    let topic = all().remove(0);
+    let altered = AlterConfig::new(ResourceSpecifier::Topic(&topic.name)).set("retention.ms", "2000000");
+    admin.alter_configs([&altered], &options).await.unwrap();
+    support::eventually("the owner has altered a topic", async || {
+        let described = describe_topics(&owner, &[topic.clone()]).await.unwrap();
+        let (_, state) = &described[0];
+        (state.as_ref()?.retention_ms == Some(2_000_000)).then_some(())
+    })
+    .await;
 }
 
 /// Who does not say who they are, or cannot show it, or asks nobody who the broker is.
