@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use kafka::KafkaConfig;
-use kafka::admin::{describe_topics, reach};
+use kafka::admin::describe_topics;
 use kafka::letters::OpenLetters;
 use schemas::topics::{GROUPS, Topic};
 
@@ -16,18 +16,12 @@ const BEHIND_SECONDS: f64 = 300.0;
 
 pub(super) async fn look(config: &KafkaConfig) -> Vec<Check> {
     let topics = schemas::topics::all();
-    let described = match reach(config).await {
-        Ok(()) => describe_topics(config, &topics)
-            .await
-            .map_err(|error| error.to_string()),
-        Err(why) => Err(why),
-    };
-    let described = match described {
+    let described = match describe_topics(config, &topics).await {
         Ok(described) => described,
-        Err(why) => {
+        Err(error) => {
             let finding = Finding::new(
                 format!(
-                    "no broker answers at {}, or none lets us in: {why}",
+                    "no broker answers at {}, or none lets us in: {error}",
                     config.bootstrap_servers
                 ),
                 "Nothing rings, recurs or is mailed: events wait in the outbox until Kafka is back.",
