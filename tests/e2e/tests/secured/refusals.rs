@@ -164,7 +164,7 @@ const NOBODYS: [&str; 7] = [
 ];
 
 /// What belongs to others, role by role. common/db/tests/it/roles.rs has every table and every role.
-const OTHERS: [(&str, &[&str]); 8] = [
+const OTHERS: [(&str, &[&str]); 9] = [
     (
         "api",
         &[
@@ -223,6 +223,14 @@ const OTHERS: [(&str, &[&str]); 8] = [
             "select * from accounts.users",
             "select * from tasks.tasks",
             "insert into webhooks.endpoints default values",
+        ],
+    ),
+    (
+        "notification-inbox",
+        &[
+            "select * from accounts.sessions",
+            "delete from tasks.tasks",
+            "select * from webhooks.secrets",
         ],
     ),
     (
