@@ -536,9 +536,10 @@ impl Source {
                 (None, Place::Plain) => guess,
                 _ => self.walls_to(clock, tick, budget)?,
             };
-            let mut have = walls - self.twins_to(clock, tick, budget)? - early;
+            // Below 0 it would be where a start in a gap is read as a later second than local times after it.
+            let mut have = walls.saturating_sub(self.twins_to(clock, tick, budget)? + early);
             if have < count {
-                // As many local times were the same second as another.
+                // As many local times were the same second as another, or before the start's.
                 guess += count - have;
                 continue;
             }

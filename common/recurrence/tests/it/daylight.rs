@@ -1001,3 +1001,29 @@ fn occurrences_are_counted_over_decades_of_changes() {
         364
     );
 }
+
+#[test]
+fn a_rule_that_is_counted_begins_as_the_one_that_is_not_whatever_second_of_a_gap_it_starts_in() {
+    // Apia skipped a day: local times after a start in it may be seconds before the start's.
+    let starts = (0..24).map(|hour| (format!("2011-12-30T{hour:02}:00:00"), "Pacific/Apia"));
+    let spring = (0..6).map(|tens| (format!("2026-03-29T02:{tens}0:00"), "Europe/Berlin"));
+    for (start, zone) in starts.chain(spring) {
+        for rule in [
+            "FREQ=HOURLY;BYSECOND=43",
+            "FREQ=HOURLY;INTERVAL=5",
+            "FREQ=MINUTELY;INTERVAL=7",
+            "FREQ=DAILY;BYHOUR=0,2,9,23",
+            "FREQ=WEEKLY;BYDAY=FR,SA;BYHOUR=1,3",
+        ] {
+            let endless = set(&start, zone, &[rule]);
+            for count in [1, 2, 8, 40] {
+                let counted = set(&start, zone, &[&format!("{rule};COUNT={count}")]);
+                assert_eq!(
+                    list(&counted, count + 1),
+                    list(&endless, count),
+                    "{start} {zone} {rule};COUNT={count}"
+                );
+            }
+        }
+    }
+}
