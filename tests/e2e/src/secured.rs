@@ -203,6 +203,15 @@ impl Secured {
         .unwrap()
     }
 
+    /// How the owner reaches Kafka.
+    ///
+    /// # Panics
+    /// When it is not accepted.
+    #[must_use]
+    pub fn owner_kafka(&self) -> KafkaConfig {
+        load_from(Env::from_pairs(self.owner.clone()), KafkaConfig::from_env).unwrap()
+    }
+
     /// Runs `carillon` as the owner, with more variables if need be. It must succeed.
     ///
     /// # Panics

@@ -1,17 +1,26 @@
 //! What brokers, database, registry and mail server refuse.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use e2e::{Secured, say};
 use kafka::KafkaConfig;
+use kafka::admin::describe_topics;
+use rdkafka::Offset;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use schemas::access::{OUTBOX_RELAY, Operation, Resource, allows};
-use schemas::topics::all;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use schemas::access::{OPERATOR, OUTBOX_RELAY, Operation, READER_GROUP, Resource, allows};
+use schemas::topics::{GROUPS, all};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPoolOptions;
+use support::PATIENCE;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
 
@@ -21,6 +30,7 @@ use crate::LIMIT;
 
 fn client<T: rdkafka::config::FromClientConfig>(config: &KafkaConfig, more: &[(&str, &str)]) -> T {
     let mut client = config.client("test");
+    client.set("fetch.wait.max.ms", "10");
     for (name, value) in more {
         client.set(*name, *value);
     }
@@ -44,20 +54,24 @@ impl Tried {
     }
 }
 
-/// Each user writes where schemas/src/access.rs declares it, and nowhere else: every topic is tried.
+/// Each user is allowed what schemas/src/access.rs declares, and nothing else: every topic and every group is tried.
 pub(crate) async fn kafka(secured: &Secured) {
     let mut users = JoinSet::new();
-    for user in migrations::roles() {
+    for (index, user) in migrations::roles().enumerate() {
         let config = secured.kafka(user);
         users.spawn(async move {
             let mut tried = Tried::default();
             writes(user, &config, &mut tried).await;
+            reads(user, &config, &mut tried).await;
+            joins(user, &config, &mut tried).await;
+            manages_nothing(user, &config, index, &mut tried).await;
             tried
         });
     }
     let tried = users.join_all().await;
+    settings_are_as_declared(secured).await;
     say(&format!(
-        "Kafka: {} writes are allowed, {} refused",
+        "Kafka: {} things are allowed, {} refused",
         tried.iter().map(|tried| tried.allowed).sum::<usize>(),
         tried.iter().map(|tried| tried.refused).sum::<usize>()
     ));
@@ -76,6 +90,195 @@ async fn writes(user: &str, config: &KafkaConfig, tried: &mut Tried) {
         assert_eq!(did, may, "{user} writes {}", topic.name);
         tried.count(may);
     }
+}
+
+async fn reads(user: &'static str, config: &KafkaConfig, tried: &mut Tried) {
+    let config = config.clone();
+    let readable: BTreeSet<String> = tokio::task::spawn_blocking(move || {
+        // librdkafka looks for the coordinator of the group it is given, and fetches slowly while it is refused that.
+        let group = if user == OPERATOR { READER_GROUP } else { user };
+        let consumer: BaseConsumer =
+            client(&config, &[("group.id", group), ("enable.partition.eof", "true")]);
+        let names = all().into_iter().map(|topic| topic.name);
+        names.filter(|topic| fetches(&consumer, topic)).collect()
+    })
+    .await
+    .unwrap();
+    for topic in all() {
+        let may = allows(user, Operation::Read, &Resource::Topic(topic.name.clone()));
+        assert_eq!(readable.contains(&topic.name), may, "{user} reads {}", topic.name);
+        tried.count(may);
+    }
+}
+
+/// Whether a fetch from a topic is answered.
+fn fetches(consumer: &BaseConsumer, topic: &str) -> bool {
+    // Who may not even know of it is told so here.
+    let metadata = consumer.fetch_metadata(Some(topic), LIMIT).unwrap();
+    if let Some(error) = metadata.topics()[0].error() {
+        assert_eq!(
+            RDKafkaErrorCode::from(error),
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+            "{topic}"
+        );
+        return false;
+    }
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+    consumer.assign(&list).unwrap();
+    loop {
+        match next(consumer, topic) {
+            Ok(()) => return true,
+            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => return false,
+            // Of a group that the client names and does not join.
+            Err(RDKafkaErrorCode::GroupAuthorizationFailed) => {}
+            Err(error) => panic!("{topic}: {error}"),
+        }
+    }
+}
+
+/// What the broker says next: records or the end of a partition, or an error.
+fn next(consumer: &BaseConsumer, of: &str) -> Result<(), RDKafkaErrorCode> {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        match consumer.poll(Duration::from_secs(1)) {
+            // Nothing within that second, or nothing but news of the group.
+            None => {}
+            Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+            Some(Err(error)) => return Err(error.rdkafka_error_code().expect("a code")),
+        }
+    }
+    panic!("no answer about {of}");
+}
+
+async fn joins(user: &'static str, config: &KafkaConfig, tried: &mut Tried) {
+    for group in GROUPS {
+        let may = allows(user, Operation::Read, &Resource::Group(group.name.to_owned()));
+        let config = config.clone();
+        let did = tokio::task::spawn_blocking(move || gets_in(&config, group.name, group.topics[0]))
+            .await
+            .unwrap();
+        assert_eq!(did, may, "{user} in the group {}", group.name);
+        tried.count(may);
+    }
+}
+
+/// Whether who says to be in that group gets in.
+fn gets_in(config: &KafkaConfig, group: &str, topic: &str) -> bool {
+    let consumer: BaseConsumer = client(
+        config,
+        &[
+            ("group.id", group),
+            ("enable.auto.commit", "false"),
+            ("auto.offset.reset", "earliest"),
+            ("enable.partition.eof", "true"),
+            ("session.timeout.ms", "6000"),
+        ],
+    );
+    consumer.subscribe(&[topic]).unwrap();
+    loop {
+        match next(&consumer, group) {
+            Ok(()) => return true,
+            Err(RDKafkaErrorCode::GroupAuthorizationFailed) => return false,
+            // Of the topic, which most groups may not read either.
+            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {}
+            Err(error) => panic!("{group}: {error}"),
+        }
+    }
+}
+
+/// Nobody makes, removes, grows, alters or empties topics, or removes groups.
+async fn manages_nothing(user: &str, config: &KafkaConfig, index: usize, tried: &mut Tried) {
+    let admin: AdminClient<DefaultClientContext> = client(config, &[]);
+    let options = AdminOptions::new().request_timeout(Some(LIMIT));
+    let new = NewTopic::new("x", 1, TopicReplication::Fixed(1));
+    let mut results = admin.create_topics([&new], &options).await.unwrap();
+    let topics = all();
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+    results.extend(admin.delete_topics(&names, &options).await.unwrap());
+    let grown: Vec<NewPartitions<'_>> = names.iter().map(|name| NewPartitions::new(name, 50)).collect();
+    results.extend(admin.create_partitions(&grown, &options).await.unwrap());
+    let groups = GROUPS.map(|group| group.name);
+    results.extend(admin.delete_groups(&groups, &options).await.unwrap());
+    for result in results {
+        let (what, code) = result.expect_err("this is nobody's to do");
+        assert!(is_refusal(code), "{user} manages {what}: {code}");
+        tried.count(false);
+    }
+    // rust-rdkafka 0.39 drops what the broker says of each resource and answers Ok whatever became of it (`AlterConfigsFuture`):
+    // so there is nothing to assert here, and `settings_are_as_declared` looks at what became of them. The value says who did it.
+    let retention = (1_000_000 + index).to_string();
+    let altered: Vec<AlterConfig<'_>> = names
+        .iter()
+        .map(|name| AlterConfig::new(ResourceSpecifier::Topic(name)).set("retention.ms", &retention))
+        .collect();
+    admin.alter_configs(&altered, &options).await.unwrap();
+    for name in names {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(name, 0, Offset::End).unwrap();
+        match admin.delete_records(&list, &options).await {
+            // Who may not know of the topic finds no leader to ask.
+            Err(KafkaError::AdminOp(code)) => {
+                assert!(
+                    is_refusal(code) || code == RDKafkaErrorCode::NoEnt,
+                    "{user} {name}: {code}"
+                );
+            }
+            Err(error) => panic!("{user} {name}: {error}"),
+            Ok(list) => {
+                for element in list.elements() {
+                    let error = element.error().expect_err("nobody deletes records");
+                    assert!(
+                        error.rdkafka_error_code().is_some_and(is_refusal),
+                        "{user} {name}: {error}"
+                    );
+                }
+            }
+        }
+        tried.count(false);
+    }
+}
+
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+    )
+}
+
+/// Nobody has altered a topic.
+async fn settings_are_as_declared(secured: &Secured) {
+    let owner = secured.owner_kafka();
+    // The brokers take changes in order: when they have this topic, they have what was altered before.
+    let admin: AdminClient<DefaultClientContext> = client(&owner, &[]);
+    let last = NewTopic::new("last", 1, TopicReplication::Fixed(1));
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT));
+    let created = admin.create_topics([&last], &options).await.unwrap();
+    assert!(created.iter().all(Result::is_ok), "{created:?}");
+    let declared: BTreeMap<String, i64> = all()
+        .into_iter()
+        .map(|topic| (topic.name, i64::try_from(topic.retention.as_millis()).unwrap()))
+        .collect();
+    for (name, state) in describe_topics(&owner, &all()).await.unwrap() {
+        let retention_ms = state.and_then(|state| state.retention_ms).unwrap();
+        let who: Vec<&str> = migrations::roles().collect();
+        let by = usize::try_from(retention_ms - 1_000_000)
+            .ok()
+            .and_then(|index| who.get(index));
+        assert_eq!(retention_ms, declared[&name], "{name} was altered by {by:?}");
+    }
+    // Who may, does so by the same call: what was looked at would have shown it.
+    let topic = all().remove(0);
+    let altered = AlterConfig::new(ResourceSpecifier::Topic(&topic.name)).set("retention.ms", "2000000");
+    admin.alter_configs([&altered], &options).await.unwrap();
+    support::eventually("the owner has altered a topic", async || {
+        let described = describe_topics(&owner, &[topic.clone()]).await.unwrap();
+        let (_, state) = &described[0];
+        (state.as_ref()?.retention_ms == Some(2_000_000)).then_some(())
+    })
+    .await;
 }
 
 /// Who does not say who they are, or cannot show it, or asks nobody who the broker is.
