@@ -25,11 +25,13 @@ mod env;
 mod problems;
 mod secret;
 mod service;
+mod traces;
 
 pub use env::Env;
 pub use problems::ConfigProblems;
 pub use secret::Secret;
 pub use service::{LogFilter, LogFormat, ServiceConfig};
+pub use traces::{Endpoint, Sampling, TracesConfig};
 
 /// Reads a configuration from the environment of this process.
 ///

@@ -47,6 +47,7 @@ pub mod runtime;
 pub mod shutdown;
 mod supervisor;
 pub mod telemetry;
+pub mod trace;
 
 pub use backoff::Backoff;
 pub use health::{Component, Health};

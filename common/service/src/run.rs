@@ -1,11 +1,13 @@
 use std::fmt::Debug;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Env, ServiceConfig};
-use crate::{healthcheck, metrics, runtime, shutdown, telemetry};
+use crate::{healthcheck, metrics, runtime, shutdown, telemetry, trace};
 
 /// The exit code of a process that was configured wrongly (`EX_CONFIG` of sysexits.h): starting it again is
 /// useless.
@@ -13,6 +15,9 @@ pub const EX_CONFIG: u8 = 78;
 
 /// The exit code for a command line that is not accepted (`EX_USAGE` of sysexits.h).
 const EX_USAGE: u8 = 64;
+
+/// How long the last spans may take to get out, of what is left of the shutdown budget.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// All crates of the workspace share their version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -88,10 +93,24 @@ where
     .with_label_values(&[name, VERSION])
     .set(1);
     tracing::info!(version = VERSION, ?config, "starting");
+    let export = trace::start(&common.traces, name)?;
     let runtime = runtime::build(common.worker_threads)?;
-    let result = runtime.block_on(async { service(config, shutdown::on_signal()?).await });
+    let stopping = Arc::new(OnceLock::new());
+    let result = runtime.block_on(async {
+        let shutdown = shutdown::on_signal()?;
+        let (asked, at) = (shutdown.clone(), Arc::clone(&stopping));
+        tokio::spawn(async move {
+            asked.cancelled().await;
+            at.get_or_init(Instant::now);
+        });
+        service(config, shutdown).await
+    });
     // Dropping it would wait without bound for blocking calls. What had to end in order has ended by now.
     runtime.shutdown_background();
+    if let Some(export) = export {
+        let gone = stopping.get().map_or(Duration::ZERO, Instant::elapsed);
+        export.finish(LAST_SPANS.min(common.shutdown_budget.saturating_sub(gone)));
+    }
     if result.is_ok() {
         tracing::info!("stopped");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::Env;
+use super::{Env, TracesConfig};
 use crate::http;
 
 /// What every binary can be told, whatever its work is.
@@ -18,6 +18,8 @@ pub struct ServiceConfig {
     pub log_format: LogFormat,
     /// `RUST_LOG`: which events are logged, `info` by default.
     pub log_filter: LogFilter,
+    /// Where traces go, if anywhere.
+    pub traces: TracesConfig,
     /// `SHUTDOWN_BUDGET_SECONDS` (default 20): how long tasks may take to end once a stop is requested. Keep
     /// it below the grace period of whatever stops the process (30 s in Kubernetes). Its lower bound leaves
     /// time for [`http::DRAIN_LIMIT`].
@@ -38,6 +40,7 @@ impl ServiceConfig {
             LogFormat::Json,
         );
         let log_filter = env.or("RUST_LOG", LogFilter::default());
+        let traces = TracesConfig::from_env(env);
         let least_budget = http::DRAIN_LIMIT + Duration::from_secs(1);
         let budget = least_budget..=Duration::from_secs(600);
         let shutdown_budget =
@@ -47,6 +50,7 @@ impl ServiceConfig {
             http_bind: SocketAddr::new(host?, port?),
             log_format: log_format?,
             log_filter: log_filter?,
+            traces: traces?,
             shutdown_budget: shutdown_budget?,
             worker_threads: worker_threads?,
         })
@@ -58,6 +62,7 @@ impl ServiceConfig {
             http_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             log_format: LogFormat::Text,
             log_filter: LogFilter::default(),
+            traces: TracesConfig::default(),
             shutdown_budget: Duration::from_secs(20),
             worker_threads: 2,
         }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Env, LogFormat, ServiceConfig, load_from};
+use super::{Endpoint, Env, LogFormat, Sampling, ServiceConfig, load_from};
 
 fn problems<T>(pairs: &[(&str, &str)], read: impl FnOnce(&mut Env) -> Option<T>) -> Vec<String> {
     let problems = load_from(Env::from_pairs(pairs.iter().copied()), read)
@@ -221,6 +221,8 @@ fn a_service_needs_no_variables_of_its_own() {
     assert_eq!(format!("{:?}", config.log_filter), "\"info\"");
     assert_eq!(config.shutdown_budget, Duration::from_secs(20));
     assert_eq!(config.worker_threads, 2);
+    assert_eq!(config.traces.endpoint, None);
+    assert_eq!(config.traces.sampling, Sampling::Always);
 }
 
 #[test]
@@ -232,6 +234,9 @@ fn a_service_reads_its_variables() {
         ("RUST_LOG", "info,sqlx=warn"),
         ("SHUTDOWN_BUDGET_SECONDS", "30"),
         ("WORKER_THREADS", "8"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
     ];
     let config = value(&pairs, |env| ServiceConfig::from_env(env, 8002));
     assert_eq!(config.http_bind, "[::1]:9000".parse().expect("an address"));
@@ -239,6 +244,9 @@ fn a_service_reads_its_variables() {
     assert_eq!(config.log_filter.to_env_filter().to_string(), "sqlx=warn,info");
     assert_eq!(config.shutdown_budget, Duration::from_secs(30));
     assert_eq!(config.worker_threads, 8);
+    let endpoint = config.traces.endpoint.expect("it is set");
+    assert_eq!(endpoint.traces(), "http://collector:4318/v1/traces");
+    assert_eq!(config.traces.sampling, Sampling::Ratio(0.25));
 }
 
 #[test]
@@ -248,10 +256,28 @@ fn every_variable_of_a_service_is_checked() {
         ("HTTP_PORT", "99999"),
         ("LOG_FORMAT", "xml"),
         ("RUST_LOG", "info,sqlx=loud"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("OTEL_TRACES_SAMPLER_ARG", "2"),
+        ("OTEL_TRACES_SAMPLER", "sometimes"),
         ("SHUTDOWN_BUDGET_SECONDS", "5"),
         ("WORKER_THREADS", "0"),
     ];
     let lines = problems(&pairs, |env| ServiceConfig::from_env(env, 8002));
     let named: Vec<_> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(named, pairs.map(|(name, _)| name), "{lines:?}");
+}
+
+#[test]
+fn a_collector_is_a_url_that_may_stand_in_the_log() {
+    for endpoint in ["https://collector.example/otlp", "http://[::1]:4318"] {
+        assert!(endpoint.parse::<Endpoint>().is_ok(), "{endpoint}");
+    }
+    for endpoint in [
+        "collector",
+        "grpc://collector:4317",
+        "http://me:secret@collector",
+        "http://collector/?key=secret",
+    ] {
+        assert!(endpoint.parse::<Endpoint>().is_err(), "{endpoint}");
+    }
 }

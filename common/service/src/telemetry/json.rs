@@ -13,12 +13,14 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::trace::Trace;
+
 /// Names the layer itself writes; a field of such a name is written as `fields.<name>`, so that no line has a
 /// key twice.
 const RESERVED: [&str; 6] = ["timestamp", "level", "service", "target", "message", "span"];
 
 /// Writes each event as one flat JSON object: its own fields and those of the spans around it, the inner ones
-/// first, all at the top level. The formatter of `tracing-subscriber` nests span fields and has no place for
+/// first, all at the top level, and the ids of the trace that it belongs to. The formatter of `tracing-subscriber` nests span fields and has no place for
 /// the service's name, and a query by `task.id` should find events whichever of the two carries it.
 pub(super) struct JsonLines<W> {
     service: &'static str,
@@ -68,6 +70,10 @@ where
             if let Some(outer) = span.extensions().get::<Fields>() {
                 fields.add_missing(outer);
             }
+        }
+        if let Some(trace) = Trace::current() {
+            fields.add("trace.id", trace.id());
+            fields.add("span.id", trace.span_id());
         }
         let line = Line {
             service: self.service,
@@ -150,11 +156,16 @@ impl Fields {
         Some(target)
     }
 
+    /// Adds one, if there is none of that name.
+    fn add(&mut self, name: &'static str, value: impl Into<Value>) {
+        if !self.0.iter().any(|(known, _)| *known == name) {
+            self.0.push((name, value.into()));
+        }
+    }
+
     fn add_missing(&mut self, outer: &Self) {
         for (name, value) in &outer.0 {
-            if !self.0.iter().any(|(known, _)| known == name) {
-                self.0.push((name, value.clone()));
-            }
+            self.add(name, value.clone());
         }
     }
 }

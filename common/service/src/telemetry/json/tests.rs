@@ -115,3 +115,16 @@ fn a_record_of_the_log_crate_keeps_its_own_target() {
     assert_eq!(lines[0]["target"], "rustls::conn");
     assert_eq!(lines[0].get("log.line"), None);
 }
+
+#[test]
+fn what_is_logged_as_part_of_a_trace_carries_its_ids() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-b7496b7169203331-01";
+    let trace = Trace::parse(parent).expect("a valid parent");
+    let lines = lines(|| {
+        trace.within(|| tracing::info!("inside"));
+        tracing::info!("outside");
+    });
+    assert_eq!(lines[0]["trace.id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!(lines[0]["span.id"], "b7496b7169203331");
+    assert_eq!(lines[1].get("trace.id"), None);
+}
