@@ -26,7 +26,6 @@ mod routes;
 mod tasks;
 mod templates;
 mod token;
-mod trace;
 mod webhooks;
 
 use std::sync::{Arc, LazyLock};
@@ -86,7 +85,7 @@ impl App {
         F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
         // Boxed, because a task's future is moved several times, and those of transactions are large.
-        db::detached(Box::pin(trace::carried(
+        db::detached(Box::pin(service::trace::carried(
             work(self.pool.clone()).in_current_span(),
         )))
         .await

@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use service::trace::{Kind as SpanKind, Span, TRACEPARENT, Trace};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -22,7 +23,6 @@ use crate::idempotency::{IDEMPOTENCY_KEY, REPLAYED};
 use crate::metrics::{DURATION, REQUESTS};
 use crate::problem::{Kind, Problem};
 use crate::rate_limit::{RATE_LIMIT, RATE_LIMIT_POLICY};
-use crate::trace::{TRACEPARENT, Trace};
 
 /// How long an answer may take. The handler is dropped then, but database work goes on to its end.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -32,6 +32,9 @@ const MAX_URL_BYTES: usize = 8 * 1024;
 
 /// The largest answer that an `ETag` is made of.
 const MAX_TAGGED_BYTES: u64 = 1024 * 1024;
+
+/// Paths whose requests make no spans.
+const UNTRACED: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -45,12 +48,17 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let path = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let id = request_id(request.headers());
-    let trace = Trace::of(request.headers());
+    let parent = parent(request.headers());
+    // Probes and scrapes are nobody's work.
+    let mut work = (!UNTRACED.contains(&path))
+        .then(|| Span::begin(format_args!("{method} {path}"), SpanKind::Server, parent));
+    let trace = work.as_ref().map_or_else(|| Trace::below(parent), Span::trace);
 
     let span = tracing::info_span!(
         "request",
         request.id = id,
         trace.id = trace.id(),
+        span.id = trace.span_id(),
         http.method = method,
         http.route = path
     );
@@ -69,6 +77,14 @@ pub async fn observe(request: Request, next: Next) -> Response {
         span.in_scope(|| log_fault(&fault, &response, took));
     } else {
         tracing::debug!(parent: &span, http.status = response.status().as_u16(), duration_ms = millis(took), "answered");
+    }
+    if let Some(work) = &mut work {
+        work.set("http.request.method", method);
+        work.set("http.route", path.to_owned());
+        work.set("http.response.status_code", i64::from(response.status().as_u16()));
+        if response.status().is_server_error() {
+            work.fail(response.status().as_str().to_owned());
+        }
     }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
@@ -275,6 +291,14 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
+/// The trace that the client says the request is part of. What cannot be read is none, as the standard asks, and neither are
+/// two.
+fn parent(headers: &HeaderMap) -> Option<Trace> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let parent = values.next().filter(|_| values.next().is_none())?;
+    Trace::parse(parent.to_str().ok()?)
+}
+
 /// The client's id, if it is one that can be searched for and cannot hurt a log; a new one otherwise.
 fn request_id(headers: &HeaderMap) -> String {
     let usable = |id: &&str| {
@@ -322,6 +346,18 @@ mod tests {
         for theirs in [[].as_slice(), &["\"4\""], &["3"], &[""], &["W/"], &["\"3"]] {
             assert!(!names(theirs, "\"3\""), "{theirs:?}");
         }
+    }
+
+    #[test]
+    fn a_request_goes_on_with_one_parent_and_with_none_of_two() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-b7496b7169203331-01";
+        let name = HeaderName::from_static(TRACEPARENT);
+        let mut headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(text))]);
+        assert_eq!(parent(&headers), Trace::parse(text));
+        headers.append(name.clone(), HeaderValue::from_static(text));
+        assert_eq!(parent(&headers), None);
+        headers.insert(name, HeaderValue::from_static("nonsense"));
+        assert_eq!(parent(&headers), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use schemas::{
     Actor, EncodeError, Encoded, Event, FieldChange, Task, TaskEvent, TaskEventKind, TaskReminder, Timestamp,
 };
 use serde_json::{Map, Value};
+use service::trace::Trace;
 use uuid::Uuid;
 
 use super::following::{Person, follow};
@@ -16,7 +17,6 @@ use super::merge::merge;
 use super::view::TaskView;
 use crate::input::{Place, Problems};
 use crate::problem::Problem;
-use crate::trace::{TRACEPARENT, Trace};
 
 /// How long a deleted task can be restored.
 pub const KEPT_AFTER_DELETION: TimeDelta = TimeDelta::days(30);
@@ -56,8 +56,7 @@ impl Change {
         let mut event = TaskEvent::new(self.kind, user_id, Actor::User, self.task.clone());
         event.changes.clone_from(&self.fields);
         let mut event = Event::from(event).encode(SOURCE)?;
-        let parent = Trace::current().map(|trace| (TRACEPARENT.to_owned(), trace.to_string()));
-        event.headers.extend(parent);
+        event.headers.extend(Trace::current().map(|trace| trace.header()));
         Ok(event)
     }
 }
