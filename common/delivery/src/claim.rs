@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use service::trace::Trace;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -19,8 +20,21 @@ pub struct Claim<M> {
     pub age: Duration,
     /// Just before it was claimed, so the lease ends no earlier than counted from here.
     pub claimed: Instant,
+    /// The traces of what caused it: one of a reminder's delivery, many of a digest's. Once it was sent, the place where.
+    pub traces: Vec<Trace>,
     /// What is to be sent, and where to.
     pub message: M,
+}
+
+impl<M> Claim<M> {
+    /// The trace that it goes on with, if it is one.
+    #[must_use]
+    pub fn trace(&self) -> Option<Trace> {
+        match *self.traces {
+            [trace] => Some(trace),
+            _ => None,
+        }
+    }
 }
 
 /// What became of a claim.
@@ -49,7 +63,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The column `state`, and the label of the metric where there is one.
+    /// The column `state`.
     #[must_use]
     pub fn state(&self) -> &'static str {
         match self {
@@ -57,6 +71,16 @@ impl Verdict {
             Self::Failed(_) => "failed",
             Self::Suppressed(_) => "suppressed",
             Self::Retry { .. } | Self::GivenBack => "pending",
+        }
+    }
+
+    /// What metrics call it; nothing when it was not tried.
+    #[must_use]
+    pub fn status(&self) -> Option<&'static str> {
+        match self {
+            Self::GivenBack => None,
+            Self::Retry { .. } => Some("retried"),
+            ended => Some(ended.state()),
         }
     }
 

@@ -44,7 +44,10 @@ impl<M> Recorder<M> {
             self.behind.store(false, Ordering::Release);
             for Recorded { index, took } in recorded {
                 if let Some(outcome) = outcomes.get(index) {
-                    self.tell(outcome, took);
+                    match outcome.claim.trace() {
+                        Some(trace) => trace.within(|| self.tell(outcome, took)),
+                        None => self.tell(outcome, took),
+                    }
                 }
             }
             drop(places);
@@ -90,10 +93,8 @@ impl<M> Recorder<M> {
 
     /// Metrics and logs of what is written down.
     fn tell(&self, Outcome { claim, verdict }: &Outcome<M>, took: Option<Duration>) {
-        let status = match verdict {
-            Verdict::GivenBack => return,
-            Verdict::Retry { .. } => "retried",
-            ended => ended.state(),
+        let Some(status) = verdict.status() else {
+            return;
         };
         let About {
             what,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use service::trace::{Kind, Span};
 use service::{Component, failpoint};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -11,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::record::{Finished, Recorder};
-use crate::{Channel, Claim, Leave, Outcome};
+use crate::{Channel, Claim, Leave, Outcome, Verdict};
 
 /// When the loop counts as stuck, if sending one may take that long. It makes a turn every few seconds, but one turn may
 /// wait as long as a database statement may take, or a probe that waits for its turn on a server that hangs.
@@ -237,8 +238,38 @@ async fn deliver<M>(
     place: OwnedSemaphorePermit,
     outcomes: mpsc::Sender<Finished<M>>,
 ) {
-    let (claim, verdict) = (channel.send)(claim).await;
+    let (claim, verdict) = traced(&channel, claim).await;
     failpoint!("send: sent");
     // The recorder is gone only when it has failed, and then the process goes down.
     let _ = outcomes.send((Outcome { claim, verdict }, place)).await;
+}
+
+/// Sends a claim, as part of the trace of what caused it.
+async fn traced<M>(channel: &Channel<M>, mut claim: Claim<M>) -> (Claim<M>, Verdict) {
+    let mut span = Span::following(format_args!("send {}", channel.name), Kind::Client, &claim.traces);
+    if let Some(span) = &mut span {
+        span.set("delivery.id", claim.id.to_string());
+        span.set("delivery.attempt", i64::from(claim.attempt));
+        claim.traces = vec![span.trace()];
+    }
+    let sending = (channel.send)(claim);
+    let (claim, verdict) = match &span {
+        Some(span) => span.trace().scope(sending).await,
+        None => sending.await,
+    };
+    if let Some(span) = &mut span {
+        match verdict.status() {
+            None => span.fail("given_back"),
+            Some(status) => {
+                if let Some(task_id) = (channel.about)(&claim.message, status).task_id {
+                    span.set("task.id", task_id.to_string());
+                }
+                // Why is for the log: what a server says may name somebody.
+                if !matches!(verdict, Verdict::Sent { .. }) {
+                    span.fail(status);
+                }
+            }
+        }
+    }
+    (claim, verdict)
 }

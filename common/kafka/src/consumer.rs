@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::dead_letter::DeadLetters;
+use crate::spans::{self, Spans};
 use crate::{BatchConfig, KafkaConfig, Login, Outcome, Record, Rejection, metrics};
 
 /// Why a batch could not be processed.
@@ -169,6 +170,7 @@ impl Consumer {
             };
             for record in &batch {
                 self.context().handled(record);
+                spans::tell(self.group, record);
             }
             failpoint!("consumer: handled");
             self.commit().await?;
@@ -252,6 +254,7 @@ impl Consumer {
         processor: &mut impl Processor,
         shutdown: &CancellationToken,
     ) -> Result<Option<Vec<Record>>, ConsumerError> {
+        let mut spans = Spans::begin(self.group, &mut batch);
         let mut retry = Retry::new();
         let rejections = loop {
             self.component.progress();
@@ -278,6 +281,7 @@ impl Consumer {
             let Some(record) = batch.get(rejection.index) else {
                 continue;
             };
+            spans.refused(record, rejection.reason);
             if self
                 .bury(record, rejection, &mut retry, shutdown)
                 .await?

@@ -322,6 +322,7 @@ mod tests {
             value: None,
             headers: Vec::new(),
             replayed_at: None,
+            trace: None,
             generation: context.generation(),
         }
     }

@@ -1,7 +1,7 @@
 //! Events for a handler: decode, one transaction with the inbox, dead letters for what cannot be. A batch may be shared among
 //! lanes, each with a handler and a transaction of its own: all events of a person are in the same one, in their order.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use db::inbox::Inbox;
 use futures::future::join_all;
 use schemas::{DecodeError, Event};
 use service::failpoint;
+use service::trace::Trace;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -38,6 +39,17 @@ pub trait Handler: Send {
 
     /// Called when the transaction of the last [`Handler::handle`] is committed.
     fn committed(&mut self) {}
+}
+
+tokio::task_local! {
+    /// Of the events that are being handled.
+    static TRACES: HashMap<Uuid, Trace>;
+}
+
+/// The trace of an event that is being handled, which what follows from it goes on with.
+#[must_use]
+pub fn trace_of(event_id: Uuid) -> Option<Trace> {
+    TRACES.try_with(|traces| traces.get(&event_id).copied()).ok()?
 }
 
 /// A batch of fewer events than that for each lane is not worth a transaction more.
@@ -215,10 +227,19 @@ impl<H: Handler> Processor for Events<H> {
                 }),
             }
         }
+        let traces: HashMap<Uuid, Trace> = events
+            .iter()
+            .filter_map(|(index, event)| Some((event.head().event_id, batch.get(*index)?.trace()?)))
+            .collect();
         let dealt = self.deal(events);
         let lanes = self.lanes.iter_mut().zip(dealt);
         // None is cut off when another one fails: it ends on its own, and its handler hears whether it has committed.
-        let applied = join_all(lanes.map(|(lane, events)| lane.apply_all(events))).await;
+        let applied = TRACES
+            .scope(
+                traces,
+                join_all(lanes.map(|(lane, events)| lane.apply_all(events))),
+            )
+            .await;
         for lane in applied {
             let (outcomes, refused) = lane?;
             for (index, outcome) in outcomes {

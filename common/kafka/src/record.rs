@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers};
 use schemas::topics;
+use service::trace::{TRACEPARENT, Trace};
 
 /// The header that a record in a retry topic carries last, behind those of its source: where the source lay, as
 /// `task-events/3/1234`.
@@ -62,6 +63,8 @@ pub struct Record {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// Where it was found in a retry topic, if that is where it comes from.
     pub(crate) replayed_at: Option<Box<Place>>,
+    /// Where in its trace it is handled: see [`Record::trace`].
+    pub(crate) trace: Option<Trace>,
     /// Which assignment of the partition it was received under.
     pub(crate) generation: u64,
 }
@@ -73,11 +76,13 @@ impl Record {
             generation,
             ..Self::found(message, prefix)
         };
-        if record.topic.ends_with(topics::RETRY_SUFFIX) {
+        let mut record = if record.topic.ends_with(topics::RETRY_SUFFIX) {
             record.into_its_source()
         } else {
             record
-        }
+        };
+        record.trace = record.header(TRACEPARENT).and_then(Trace::parse);
+        record
     }
 
     /// As it was found.
@@ -103,6 +108,7 @@ impl Record {
                 })
                 .unwrap_or_default(),
             replayed_at: None,
+            trace: None,
             generation: 0,
         }
     }
@@ -141,6 +147,13 @@ impl Record {
             partition: self.partition,
             offset: self.offset,
         }
+    }
+
+    /// Its trace, which what follows from it goes on with; `None` for what nobody asked for, and for what is of before
+    /// traces.
+    #[must_use]
+    pub fn trace(&self) -> Option<Trace> {
+        self.trace
     }
 
     /// The bytes that it takes in a batch.

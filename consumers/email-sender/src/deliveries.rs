@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use delivery::{Outcomes, RecordError, Recorded, Verdict, milliseconds, since};
-use kafka::HandleError;
+use kafka::{HandleError, trace_of};
 use preferences::{Action, Kind};
 use schemas::{
-    Actor, Encoded, Event, Head, Notification, NotificationEvent, NotificationEventKind, ReminderEvent,
-    Timestamp,
+    Actor, EncodeError, Encoded, Event, Head, Notification, NotificationEvent, NotificationEventKind,
+    ReminderEvent, Timestamp,
 };
 use service::failpoint;
+use service::trace::Trace;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
@@ -119,12 +120,13 @@ pub async fn insert(tx: &mut PgConnection, arranged: &[Arranged]) -> Result<(), 
     let events = || arranged.iter().map(|a| &a.event);
     let written: Vec<(Uuid, Timestamp)> = sqlx::query_as(
         "insert into delivery.deliveries (id, user_id, channel, reminder_id, task_id, fire_at, fired_at, task, kind, state,
-             held_until, next_attempt_at, digest_id, last_error, finished_at)
+             held_until, next_attempt_at, digest_id, last_error, finished_at, traceparent)
          select id, user_id, $1, reminder_id, task_id, fire_at, fired_at, task, kind, state, held_until,
-                coalesce(held_until, now()), digest_id, reason, case when state = 'suppressed' then now() end
+                coalesce(held_until, now()), digest_id, reason, case when state = 'suppressed' then now() end, traceparent
          from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::timestamptz[], $8::jsonb[],
-                     $9::text[], $10::text[], $11::timestamptz[], $12::uuid[], $13::text[])
-              as a (id, user_id, reminder_id, task_id, fire_at, fired_at, task, kind, state, held_until, digest_id, reason)
+                     $9::text[], $10::text[], $11::timestamptz[], $12::uuid[], $13::text[], $14::text[])
+              as a (id, user_id, reminder_id, task_id, fire_at, fired_at, task, kind, state, held_until, digest_id, reason,
+                    traceparent)
          on conflict do nothing
          returning id, now()",
     )
@@ -142,6 +144,7 @@ pub async fn insert(tx: &mut PgConnection, arranged: &[Arranged]) -> Result<(), 
     .bind(arranged.iter().map(Arranged::held_until).collect::<Vec<_>>())
     .bind(arranged.iter().map(Arranged::digest).collect::<Vec<_>>())
     .bind(arranged.iter().map(Arranged::reason).collect::<Vec<_>>())
+    .bind(events().map(|e| trace_of(e.event_id).map(|trace| trace.to_string())).collect::<Vec<_>>())
     .fetch_all(&mut *tx)
     .await?;
     let mut written: HashMap<Uuid, Timestamp> = written.into_iter().collect();
@@ -157,12 +160,19 @@ pub async fn insert(tx: &mut PgConnection, arranged: &[Arranged]) -> Result<(), 
             };
             let head = Head::new(a.event.user_id, Actor::System, at);
             let event = NotificationEvent::new(NotificationEventKind::Suppressed, head, notification);
-            Some(Event::from(event).encode(SOURCE))
+            Some(encode(event.into(), trace_of(a.event.event_id)))
         })
         .collect::<Result<_, _>>()
         .map_err(|error| HandleError::Invalid(error.to_string()))?;
     db::outbox::insert(tx, &ended).await?;
     Ok(())
+}
+
+/// An event, in the trace of what it tells of.
+fn encode(event: Event, trace: Option<Trace>) -> Result<Encoded, EncodeError> {
+    let mut event = event.encode(SOURCE)?;
+    event.headers.extend(trace.map(|trace| trace.header()));
+    Ok(event)
 }
 
 /// A delivery that is ours until the lease ends.
@@ -376,7 +386,7 @@ async fn claim_account_mails(
                 good_for,
                 detail: row.try_get("detail")?,
             };
-            from_row(row, What::Account(mail), claimed)
+            from_row(row, What::Account(mail), Vec::new(), claimed)
         })
         .collect()
 }
@@ -412,7 +422,7 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
              set next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
              from due where d.id = due.id
              returning d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task,
-                       d.kind, d.held_until
+                       d.kind, d.held_until, d.traceparent
          )
          select c.*, ",
         recipient_columns!(),
@@ -440,13 +450,24 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
                 missed: kind == Kind::ReminderMissed.name(),
                 held_until: row.try_get("held_until")?,
             };
-            from_row(row, What::Reminder(rung), claimed)
+            from_row(
+                row,
+                What::Reminder(rung),
+                trace(row)?.into_iter().collect(),
+                claimed,
+            )
         })
         .collect()
 }
 
+/// The trace of a delivery.
+pub fn trace(row: &PgRow) -> Result<Option<Trace>, sqlx::Error> {
+    let parent: Option<&str> = row.try_get("traceparent")?;
+    Ok(parent.and_then(Trace::parse))
+}
+
 /// What the claims of all tables have in common.
-pub fn from_row(row: &PgRow, what: What, claimed: Instant) -> Result<Claim, sqlx::Error> {
+pub fn from_row(row: &PgRow, what: What, traces: Vec<Trace>, claimed: Instant) -> Result<Claim, sqlx::Error> {
     let email: Option<String> = row.try_get("email")?;
     let recipient = match email {
         Some(email) => Some(Recipient {
@@ -466,6 +487,7 @@ pub fn from_row(row: &PgRow, what: What, claimed: Instant) -> Result<Claim, sqlx
         attempt: row.try_get("attempts")?,
         age: since(row.try_get("age")?),
         claimed,
+        traces,
         message: Message {
             what,
             recipient,
@@ -522,7 +544,7 @@ pub async fn record(pool: PgPool, outcomes: Outcomes<Message>) -> Result<Vec<Rec
         if let Some(at) = finished_at {
             let attempts = row.try_get("attempts")?;
             for event in ended(outcome, attempts, at) {
-                events.push(event.encode(SOURCE)?);
+                events.push(encode(event, outcome.claim.trace())?);
             }
         }
         recorded.push(Recorded {

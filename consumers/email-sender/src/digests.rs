@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use delivery::milliseconds;
 use schemas::Timestamp;
+use service::trace::Trace;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
@@ -92,6 +93,7 @@ pub struct Item {
     pub missed: bool,
     /// The task when it rang; `None` behind the first [`MAX_LINES`].
     pub task: Option<serde_json::Value>,
+    pub trace: Option<Trace>,
 }
 
 /// Claims digests that are due, longest due first.
@@ -134,14 +136,16 @@ pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<C
         .map(|(row, id)| {
             let items = items.remove(&id).unwrap_or_default();
             let due_at = row.try_get("due_at")?;
-            deliveries::from_row(row, What::Digest(Collection { due_at, items }), claimed)
+            let traces = items.iter().filter_map(|item| item.trace).collect();
+            deliveries::from_row(row, What::Digest(Collection { due_at, items }), traces, claimed)
         })
         .collect()
 }
 
 async fn items(pool: &PgPool, digests: &[Uuid]) -> Result<HashMap<Uuid, Vec<Item>>, sqlx::Error> {
     let rows = sqlx::query(
-        "select digest_id, id, reminder_id, task_id, fire_at, kind, case when n <= $3 then task end as task
+        "select digest_id, id, reminder_id, task_id, fire_at, kind, traceparent,
+                case when n <= $3 then task end as task
          from (select *, row_number() over (partition by digest_id order by fire_at, id) as n
                from delivery.deliveries where digest_id = any($1) and state = $2) d
          order by digest_id, n",
@@ -162,6 +166,7 @@ async fn items(pool: &PgPool, digests: &[Uuid]) -> Result<HashMap<Uuid, Vec<Item
             fire_at: row.try_get("fire_at")?,
             missed: kind == preferences::Kind::ReminderMissed.name(),
             task: task.map(|Json(task)| task),
+            trace: deliveries::trace(&row)?,
         });
     }
     Ok(items)

@@ -111,8 +111,10 @@ async fn create_next(
         return Ok(false);
     };
     let task = series.instance(occurrence, now);
-    let event = event::created(user_id, &task)
+    let mut event = event::created(user_id, &task)
         .map_err(|error| HandleError::Invalid(format!("the next instance makes no event: {error}")))?;
+    let trace = kafka::trace_of(completed.event_id);
+    event.headers.extend(trace.map(|trace| trace.header()));
     // False where a person has had it made already, to move it.
     let made = tasks::insert(&mut *tx, user_id, &task, &event).await?;
     series.made_through = Some(occurrence);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use db::Patience;
 use futures::future::OptionFuture;
 use schemas::{Actor, Encoded, Event, Head, Reminder, ReminderEvent, ReminderEventKind};
+use service::trace::{Kind, Span, Trace};
 use service::{Backoff, Component, failpoint};
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::task::spawn_blocking;
@@ -93,7 +94,7 @@ impl Firing {
                 OptionFuture::from(claimed.take().map(Batch::encode)),
                 OptionFuture::from(encoded.take().map(Events::commit)),
             );
-            count(&done.transpose()?.unwrap_or_default());
+            tell(&done.transpose()?.unwrap_or_default());
             (claimed, encoded) = (next.transpose()?, ready.transpose()?);
         }
         Ok(Duration::ZERO)
@@ -133,14 +134,20 @@ impl Batch {
     async fn encode(self) -> Result<Events, sqlx::Error> {
         let Self { tx, marked } = self;
         let encoding = spawn_blocking(move || {
-            let rung = marked.iter().map(Marked::read).collect::<Result<Vec<_>, _>>()?;
+            let mut rung = marked.iter().map(Marked::read).collect::<Result<Vec<_>, _>>()?;
+            let spans = spans(&mut rung);
             let events = rung.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
-            Ok::<_, sqlx::Error>((rung, events))
+            Ok::<_, sqlx::Error>((rung, events, spans))
         });
-        let (rung, events) = encoding
+        let (rung, events, spans) = encoding
             .await
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-        Ok(Events { tx, rung, events })
+        Ok(Events {
+            tx,
+            rung,
+            events,
+            spans,
+        })
     }
 }
 
@@ -149,20 +156,44 @@ struct Events {
     tx: Transaction<'static, Postgres>,
     rung: Vec<Rung>,
     events: Vec<Encoded>,
+    /// They end when it is committed.
+    spans: Vec<Span>,
 }
 
 impl Events {
-    async fn commit(mut self) -> Result<Vec<Rung>, sqlx::Error> {
-        db::outbox::insert(&mut self.tx, &self.events).await?;
-        failpoint!("fire: written");
-        self.tx.commit().await?;
-        failpoint!("fire: committed");
-        Ok(self.rung)
+    async fn commit(self) -> Result<Vec<Rung>, sqlx::Error> {
+        let Self {
+            tx,
+            rung,
+            events,
+            mut spans,
+        } = self;
+        let done = write(tx, &events).await;
+        if done.is_err() {
+            spans.iter_mut().for_each(|span| span.fail("rolled_back"));
+        }
+        done.map(|()| rung)
     }
 }
 
-fn count(rung: &[Rung]) {
+async fn write(mut tx: Transaction<'static, Postgres>, events: &[Encoded]) -> Result<(), sqlx::Error> {
+    db::outbox::insert(&mut tx, events).await?;
+    failpoint!("fire: written");
+    tx.commit().await?;
+    failpoint!("fire: committed");
+    Ok(())
+}
+
+/// Metrics and logs of what is committed.
+fn tell(rung: &[Rung]) {
     for one in rung {
+        let say = || {
+            tracing::debug!(reminder.id = %one.id, task.id = %one.task.id, one.ring, one.missed, "rang");
+        };
+        match one.trace {
+            Some(trace) => trace.within(say),
+            None => say(),
+        }
         if one.missed {
             metrics::MISSED.inc();
         } else {
@@ -170,6 +201,31 @@ fn count(rung: &[Rung]) {
             metrics::FIRING_LAG_SECONDS.observe((one.at - one.place.fire_at).as_seconds_f64());
         }
     }
+}
+
+/// The spans of what rings together, and moves it there: one of each ring, in the trace of the change that armed it, and one
+/// over them that is linked to their traces.
+fn spans(rung: &mut [Rung]) -> Vec<Span> {
+    let armed: Vec<Trace> = rung.iter().filter_map(|one| one.trace).collect();
+    let whole = Span::over("fire reminders", Kind::Internal, &armed);
+    let mut spans: Vec<Span> = rung
+        .iter_mut()
+        .filter_map(|one| {
+            let mut span = Span::following("fire reminder", Kind::Internal, &[one.trace?])?;
+            span.set("reminder.id", one.id.to_string());
+            span.set("reminder.ring", i64::from(one.ring));
+            span.set("reminder.missed", one.missed);
+            span.set("task.id", one.task.id.to_string());
+            if let Some(whole) = &whole {
+                span.link(whole.trace());
+            }
+            one.trace = Some(span.trace());
+            Some(span)
+        })
+        .collect();
+    // Dropped in this order: the one over them ends last.
+    spans.extend(whole);
+    spans
 }
 
 /// The event of a reminder that is marked. It cannot fail: the same task went into its ReminderScheduled. If it did,
@@ -189,7 +245,9 @@ fn encode(rung: &Rung) -> Result<Encoded, sqlx::Error> {
         reason: rung.missed.then(|| "missed".to_owned()),
     };
     let head = Head::new(rung.place.user_id, Actor::System, rung.at);
-    Event::from(ReminderEvent::new(kind, head, reminder, rung.task.clone()))
+    let mut event = Event::from(ReminderEvent::new(kind, head, reminder, rung.task.clone()))
         .encode("reminder-scanner")
-        .map_err(|error| sqlx::Error::Encode(error.into()))
+        .map_err(|error| sqlx::Error::Encode(error.into()))?;
+    event.headers.extend(rung.trace.map(|trace| trace.header()));
+    Ok(event)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kafka::{HandleError, Handler};
 use schemas::{Encoded, Event, Head, Reminder, ReminderEvent, ReminderEventKind, Task, TaskEvent, Timestamp};
+use service::trace::Trace;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -86,14 +87,14 @@ impl Arming {
         let mut said = Vec::new();
         let mut scheduled = 0;
         for event in events {
-            let task = &event.task;
+            let (task, trace) = (&event.task, kafka::trace_of(event.event_id));
             let known = known.get(&task.id).map_or(&[][..], Vec::as_slice);
             let changes =
                 plan(task, event.occurred_at, known).map_err(|error| HandleError::Invalid(error.0))?;
             for change in changes {
                 if let Some((kind, reminder)) = told(&change) {
                     let head = Head::new(event.user_id, event.actor, event.occurred_at);
-                    said.push(ReminderEvent::new(kind, head, reminder, task.clone()));
+                    said.push((ReminderEvent::new(kind, head, reminder, task.clone()), trace));
                 }
                 match change {
                     Change::Cancel { id, reason, .. } => cancels.push(Cancel {
@@ -114,6 +115,7 @@ impl Arming {
                             next,
                             priority: task.priority,
                             changed_at: event.occurred_at,
+                            trace,
                         });
                     }
                 }
@@ -133,12 +135,14 @@ impl Arming {
     }
 }
 
-fn encode(said: Vec<ReminderEvent>) -> Result<Vec<Encoded>, HandleError> {
+fn encode(said: Vec<(ReminderEvent, Option<Trace>)>) -> Result<Vec<Encoded>, HandleError> {
     said.into_iter()
-        .map(|event| {
-            Event::from(event)
+        .map(|(event, trace)| {
+            let mut event = Event::from(event)
                 .encode("reminder-scanner")
-                .map_err(|error| HandleError::Invalid(error.to_string()))
+                .map_err(|error| HandleError::Invalid(error.to_string()))?;
+            event.headers.extend(trace.map(|trace| trace.header()));
+            Ok(event)
         })
         .collect()
 }

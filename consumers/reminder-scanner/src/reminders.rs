@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use schemas::{Priority, Task, Timestamp};
+use service::trace::Trace;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection, PgExecutor, Row};
@@ -107,6 +108,8 @@ pub(crate) struct Arm {
     pub(crate) priority: Priority,
     /// When the change was made that arms it.
     pub(crate) changed_at: Timestamp,
+    /// The trace of that change.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// Arms them, or says anew how those that are armed go on. When one last rang stays written down.
@@ -117,15 +120,15 @@ pub(crate) async fn arm(tx: &mut PgConnection, arms: &[Arm]) -> Result<(), sqlx:
     let repeat = |a: &Arm| a.next.rings.repeat;
     sqlx::query(
         "insert into reminders.reminders as r (user_id, task_id, id, fire_at, urgency, first_at, ring, nag_every_seconds,
-             nag_times, send_late_within_seconds, armed_at, state, handled_at)
+             nag_times, send_late_within_seconds, armed_at, traceparent, state, handled_at)
          select *, 'armed', now()
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::smallint[], $6::timestamptz[], $7::integer[],
-             $8::bigint[], $9::integer[], $10::bigint[], $11::timestamptz[])
+             $8::bigint[], $9::integer[], $10::bigint[], $11::timestamptz[], $12::text[])
          on conflict (user_id, task_id, id) do update
              set state = excluded.state, fire_at = excluded.fire_at, urgency = excluded.urgency,
                  first_at = excluded.first_at, ring = excluded.ring, nag_every_seconds = excluded.nag_every_seconds,
                  nag_times = excluded.nag_times, send_late_within_seconds = excluded.send_late_within_seconds,
-                 armed_at = excluded.armed_at, handled_at = excluded.handled_at, reason = null,
+                 armed_at = excluded.armed_at, traceparent = excluded.traceparent, handled_at = excluded.handled_at, reason = null,
                  last_fire_at = case when r.state in ('fired', 'missed') then r.fire_at else r.last_fire_at end",
     )
     .bind(arms.iter().map(|a| a.user_id).collect::<Vec<_>>())
@@ -139,6 +142,7 @@ pub(crate) async fn arm(tx: &mut PgConnection, arms: &[Arm]) -> Result<(), sqlx:
     .bind(arms.iter().map(|a| repeat(a).map(|r| r.times)).collect::<Vec<_>>())
     .bind(arms.iter().map(|a| a.next.send_late_within_seconds).collect::<Vec<_>>())
     .bind(arms.iter().map(|a| a.changed_at).collect::<Vec<_>>())
+    .bind(arms.iter().map(|a| a.trace.map(|trace| trace.to_string())).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
@@ -217,6 +221,8 @@ pub struct Rung {
     pub missed: bool,
     /// The task as it is now.
     pub task: Task,
+    /// The trace of the change that armed it.
+    pub trace: Option<Trace>,
 }
 
 /// A row that [`ring_due`] has marked. The task in it is read later, and elsewhere: the session goes on meanwhile.
@@ -238,6 +244,7 @@ impl Marked {
     /// All of it.
     pub(crate) fn read(&self) -> Result<Rung, sqlx::Error> {
         let Json(task): Json<Task> = self.row.try_get(7)?;
+        let trace: Option<&str> = self.row.try_get(8)?;
         Ok(Rung {
             place: self.place,
             id: self.row.try_get(3)?,
@@ -245,6 +252,7 @@ impl Marked {
             at: self.row.try_get(5)?,
             missed: self.row.try_get(6)?,
             task,
+            trace: trace.and_then(Trace::parse),
         })
     }
 }
@@ -320,7 +328,7 @@ pub(crate) async fn ring_due(
              join reminders.tasks t using (user_id, task_id)
              cross join lateral (values (coalesce(d.ring + step <= d.nag_times, false))) as n (again)
          where r.ctid = d.lies
-         returning d.fire_at, d.urgency, d.user_id, d.id, d.ring, r.handled_at, missed, t.snapshot"
+         returning d.fire_at, d.urgency, d.user_id, d.id, d.ring, r.handled_at, missed, t.snapshot, r.traceparent"
     )))
     .bind(from.map(|place| place.fire_at))
     .bind(from.map(|place| place.urgency))

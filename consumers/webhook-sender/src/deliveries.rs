@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use delivery::{Outcomes, RecordError, Recorded, Verdict, milliseconds, since};
+use kafka::trace_of;
 use schemas::{Event, all_schemas, short_type};
 use service::failpoint;
+use service::trace::Trace;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
@@ -118,14 +120,17 @@ pub async fn insert(tx: &mut PgConnection, events: &[Event]) -> Result<usize, sq
             rows.event_types.push(event_type);
             rows.occurred_at.push(head.occurred_at);
             rows.bodies.push(body.clone());
+            rows.traceparents
+                .push(trace_of(head.event_id).map(|trace| trace.to_string()));
         }
     }
     if rows.ids.is_empty() {
         return Ok(0);
     }
     let new: Vec<(Uuid, Uuid)> = sqlx::query_as(
-        "insert into webhooks.deliveries (id, user_id, endpoint_id, event_id, event_type, occurred_at, body)
-         select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[], $7::text[])
+        "insert into webhooks.deliveries (id, user_id, endpoint_id, event_id, event_type, occurred_at, body, traceparent)
+         select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[], $7::text[],
+                              $8::text[])
          on conflict do nothing
          returning user_id, endpoint_id",
     )
@@ -136,6 +141,7 @@ pub async fn insert(tx: &mut PgConnection, events: &[Event]) -> Result<usize, sq
     .bind(rows.event_types)
     .bind(rows.occurred_at)
     .bind(rows.bodies)
+    .bind(rows.traceparents)
     .fetch_all(&mut *tx)
     .await?;
     wake(tx, &new).await?;
@@ -151,6 +157,7 @@ struct Rows {
     event_types: Vec<&'static str>,
     occurred_at: Vec<DateTime<Utc>>,
     bodies: Vec<String>,
+    traceparents: Vec<Option<String>>,
 }
 
 /// The type of an event as webhooks name it.
@@ -212,7 +219,8 @@ pub async fn claim(pool: PgPool, config: SendConfig, limit: usize) -> Result<Vec
              update webhooks.deliveries d
              set next_attempt_at = now() + $5 * interval '1 millisecond', attempts = attempts + 1, claimed = true
              from chosen where d.id = chosen.id
-             returning d.id, d.user_id, d.endpoint_id, d.body, d.attempts, d.attempts_before, d.occurred_at
+             returning d.id, d.user_id, d.endpoint_id, d.body, d.attempts, d.attempts_before, d.occurred_at,
+                       d.traceparent
          ), line as (
              -- To the end of the line with more to do; or until something under way has ended, which wakes it, or the
              -- lease does; or until the next retry.
@@ -275,12 +283,14 @@ fn from_row(row: &PgRow, claimed: Instant) -> Result<Claim, sqlx::Error> {
     };
     let attempt: i32 = row.try_get("attempts")?;
     let before: i32 = row.try_get("attempts_before")?;
+    let traceparent: Option<&str> = row.try_get("traceparent")?;
     Ok(Claim {
         id: row.try_get("id")?,
         user_id: row.try_get("user_id")?,
         attempt,
         age: since(row.try_get("age")?),
         claimed,
+        traces: traceparent.and_then(Trace::parse).into_iter().collect(),
         message: Hook {
             endpoint_id: row.try_get("endpoint_id")?,
             body: row.try_get("body")?,

@@ -8,6 +8,7 @@ use kafka::{KafkaConfig, Login, Producer, Registry, RegistryError};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::DeliveryFuture;
+use service::trace::{Kind, Span, TRACEPARENT, Trace};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -37,6 +38,8 @@ pub(crate) enum PublishError {
 struct InFlight {
     acks: VecDeque<DeliveryFuture>,
     created: Vec<(chrono::DateTime<Utc>, Arc<str>)>,
+    /// Of those whose traces are exported. They end with the last acknowledgement.
+    spans: Vec<Span>,
     /// What is true when all are acknowledged.
     after: Cursor,
 }
@@ -109,6 +112,7 @@ impl Publisher {
     pub(crate) async fn enqueue(&mut self, rows: Vec<OutboxRow>, after: Cursor) -> Result<(), PublishError> {
         let mut acks = VecDeque::with_capacity(rows.len());
         let mut created = Vec::with_capacity(rows.len());
+        let mut spans = Vec::new();
         for row in rows {
             let topic = match self.topics.get(&row.topic) {
                 Some(topic) => Arc::clone(topic),
@@ -122,8 +126,10 @@ impl Publisher {
                 .ids
                 .get(&row.fingerprint)
                 .ok_or(PublishError::UnknownSchema(row.fingerprint))?;
-            let headers: HashMap<String, String> =
+            let mut headers: HashMap<String, String> =
                 serde_json::from_str(&row.headers).map_err(|error| PublishError::Headers(row.seq, error))?;
+            spans.extend(span(&row.topic, &mut headers));
+            tell(&row.topic, &headers);
             let headers = headers.iter().fold(
                 OwnedHeaders::new_with_capacity(headers.len()),
                 |all, (key, value)| {
@@ -142,7 +148,12 @@ impl Publisher {
             );
             created.push((row.created_at, topic));
         }
-        self.in_flight.push_back(InFlight { acks, created, after });
+        self.in_flight.push_back(InFlight {
+            acks,
+            created,
+            spans,
+            after,
+        });
         Ok(())
     }
 
@@ -184,5 +195,49 @@ impl Drop for Publisher {
         if !self.in_flight.is_empty() {
             self.producer.purge();
         }
+        for span in self.in_flight.iter_mut().flat_map(|page| &mut page.spans) {
+            span.fail("unacknowledged");
+        }
+    }
+}
+
+/// The span of an event that is published, if it is exported. Consumers go on from it.
+fn span(topic: &str, headers: &mut HashMap<String, String>) -> Option<Span> {
+    let cause = headers.get(TRACEPARENT).and_then(|parent| Trace::parse(parent))?;
+    let mut span = Span::following(format_args!("publish {topic}"), Kind::Producer, &[cause])?;
+    span.set("messaging.system", "kafka");
+    span.set("messaging.operation.type", "send");
+    span.set("messaging.destination.name", topic.to_owned());
+    for (name, header) in [
+        ("event.id", "ce_id"),
+        ("event.type", "ce_type"),
+        ("event.subject", "ce_subject"),
+    ] {
+        if let Some(value) = headers.get(header) {
+            span.set(name, value.clone());
+        }
+    }
+    headers.extend([span.trace().header()]);
+    Some(span)
+}
+
+/// Says in the log that an event is on its way.
+fn tell(topic: &str, headers: &HashMap<String, String>) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let header = |name: &str| headers.get(name).map(String::as_str);
+    let tell = || {
+        tracing::debug!(
+            kafka.topic = topic,
+            event.id = header("ce_id"),
+            "event.type" = header("ce_type"),
+            task.id = header("ce_subject").and_then(|subject| subject.strip_prefix("task/")),
+            "publishing"
+        );
+    };
+    match header(TRACEPARENT).and_then(Trace::parse) {
+        Some(trace) => trace.within(tell),
+        None => tell(),
     }
 }

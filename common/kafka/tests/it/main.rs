@@ -9,6 +9,7 @@ mod faults;
 mod lanes;
 mod rebalance;
 mod replay;
+mod traces;
 
 use std::collections::HashMap;
 use std::sync::Arc;

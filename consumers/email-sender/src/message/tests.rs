@@ -57,6 +57,7 @@ fn claim(title: &str, description: Option<&str>) -> Claim {
         attempt: 1,
         age: Duration::ZERO,
         claimed: Instant::now(),
+        traces: Vec::new(),
         message: Message {
             what: What::Reminder(Rung {
                 reminder_id: Uuid::from_u128(3),

@@ -1,0 +1,100 @@
+//! What a collector is told of a batch: one span of the batch, in a trace of its own, linked to the trace of every record in
+//! it; and one span of each record, in the record's trace. What follows from a record goes on from there.
+
+use service::trace::{Kind, Span, Trace, is_on};
+
+use crate::Record;
+
+/// The spans of a batch that is being handled. They end when it is.
+#[derive(Debug, Default)]
+pub(crate) struct Spans {
+    records: Vec<Span>,
+    /// The batch's own. Dropped after those of its records.
+    _batch: Option<Span>,
+}
+
+impl Spans {
+    /// Begins them, and moves the records to where they are handled.
+    pub(crate) fn begin(group: &'static str, batch: &mut [Record]) -> Self {
+        if !is_on() {
+            return Self::default();
+        }
+        let traces: Vec<Trace> = batch.iter().filter_map(Record::trace).collect();
+        let mut whole = Span::over(format_args!("process batch {group}"), Kind::Consumer, &traces);
+        if let Some(whole) = &mut whole {
+            whole.set("messaging.system", "kafka");
+            whole.set("messaging.operation.type", "process");
+            whole.set("messaging.consumer.group.name", group);
+            whole.set("messaging.batch.message_count", number(batch.len()));
+        }
+        let records = batch
+            .iter_mut()
+            .filter_map(|record| {
+                let cause = record.trace?;
+                let name = format_args!("process {}", record.topic);
+                let mut span = Span::following(name, Kind::Consumer, &[cause])?;
+                span.set("messaging.system", "kafka");
+                span.set("messaging.operation.type", "process");
+                span.set("messaging.consumer.group.name", group);
+                span.set("messaging.destination.name", record.topic.clone());
+                span.set("messaging.destination.partition.id", record.partition.to_string());
+                span.set("messaging.kafka.offset", record.offset);
+                for (name, header) in [
+                    ("event.id", "ce_id"),
+                    ("event.type", "ce_type"),
+                    ("event.subject", "ce_subject"),
+                ] {
+                    if let Some(value) = record.header(header) {
+                        span.set(name, value.to_owned());
+                    }
+                }
+                if let Some(whole) = &whole {
+                    span.link(whole.trace());
+                }
+                record.trace = Some(span.trace());
+                Some(span)
+            })
+            .collect();
+        Self {
+            records,
+            _batch: whole,
+        }
+    }
+
+    /// A record was refused.
+    pub(crate) fn refused(&mut self, record: &Record, reason: &'static str) {
+        let mut spans = self.records.iter_mut();
+        if let Some(span) = spans.find(|span| Some(span.trace()) == record.trace) {
+            span.fail(reason);
+        }
+    }
+}
+
+/// Says in the log that a record is handled.
+pub(crate) fn tell(group: &'static str, record: &Record) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let tell = || {
+        tracing::debug!(
+            kafka.group = group,
+            kafka.topic = record.topic,
+            kafka.partition = record.partition,
+            kafka.offset = record.offset,
+            event.id = record.header("ce_id"),
+            "event.type" = record.header("ce_type"),
+            task.id = record
+                .header("ce_subject")
+                .and_then(|subject| subject.strip_prefix("task/")),
+            "handled"
+        );
+    };
+    match record.trace {
+        Some(trace) => trace.within(tell),
+        None => tell(),
+    }
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
