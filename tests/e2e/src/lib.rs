@@ -7,12 +7,14 @@
 )]
 
 mod client;
+mod collector;
 mod ledger;
 mod platform;
 mod secured;
 mod service;
 
 pub use client::{Client, Created};
+pub use collector::{Collector, Seen};
 pub use ledger::{Ending, Ledger, Mailed, Mails};
 pub use platform::{Parts, Platform, run_stack};
 pub use secured::Secured;
