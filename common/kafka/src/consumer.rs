@@ -299,6 +299,7 @@ impl Consumer {
             self.component.ready();
         }
         self.resume()?;
+        spans.handled();
         Ok(Some(batch))
     }
 

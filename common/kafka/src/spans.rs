@@ -5,10 +5,11 @@ use service::trace::{Kind, Span, Trace, is_on};
 
 use crate::Record;
 
-/// The spans of a batch that is being handled. They end when it is.
+/// The spans of a batch that is being handled. They end when it is, or when it is given up.
 #[derive(Debug, Default)]
 pub(crate) struct Spans {
     records: Vec<Span>,
+    handled: bool,
     /// The batch's own. Dropped after those of its records.
     _batch: Option<Span>,
 }
@@ -57,8 +58,14 @@ impl Spans {
             .collect();
         Self {
             records,
+            handled: false,
             _batch: whole,
         }
+    }
+
+    /// The batch is handled.
+    pub(crate) fn handled(mut self) {
+        self.handled = true;
     }
 
     /// A record was refused.
@@ -66,6 +73,14 @@ impl Spans {
         let mut spans = self.records.iter_mut();
         if let Some(span) = spans.find(|span| Some(span.trace()) == record.trace) {
             span.fail(reason);
+        }
+    }
+}
+
+impl Drop for Spans {
+    fn drop(&mut self) {
+        if !self.handled {
+            self.records.iter_mut().for_each(|span| span.fail("given_up"));
         }
     }
 }

@@ -281,3 +281,24 @@ fn a_collector_is_a_url_that_may_stand_in_the_log() {
         assert!(endpoint.parse::<Endpoint>().is_err(), "{endpoint}");
     }
 }
+
+#[test]
+fn what_a_collector_asks_for_is_a_secret_of_names_and_values() {
+    let pairs = [(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "authorization=Bearer%20hush, x-scope=a=b",
+    )];
+    let config = value(&pairs, |env| ServiceConfig::from_env(env, 8002));
+    let headers = config.traces.header_pairs();
+    assert_eq!(headers["authorization"], "Bearer%20hush");
+    assert_eq!((headers["x-scope"].as_str(), headers.len()), ("a=b", 2));
+    assert!(!format!("{config:?}").contains("hush"));
+    for wrong in ["hush", "=hush", "a b=hush", "x=hush\n,y"] {
+        let pairs = [("OTEL_EXPORTER_OTLP_HEADERS", wrong)];
+        let lines = problems(&pairs, |env| ServiceConfig::from_env(env, 8002));
+        assert_eq!(
+            lines,
+            ["OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs with commas between"]
+        );
+    }
+}

@@ -1,16 +1,20 @@
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use axum::http::Uri;
+use axum::http::{HeaderName, HeaderValue, Uri};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::Env;
 
-/// Where traces go. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_BSP_…` are read
-/// by OpenTelemetry itself.
+/// Where traces go. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_BSP_…` are read by OpenTelemetry itself.
 #[derive(Debug, Clone, Default)]
 pub struct TracesConfig {
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the collector, by OTLP over HTTP. Without one nothing is exported.
     pub endpoint: Option<Endpoint>,
+    /// `OTEL_EXPORTER_OTLP_HEADERS`, or the file that `OTEL_EXPORTER_OTLP_HEADERS_FILE` names: what the collector asks for, as
+    /// `name=value,name=value`, the values percent-encoded. A secret.
+    pub headers: Option<SecretString>,
     /// `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`: which of the traces that begin here are exported. Others'
     /// traces are when whoever began them said so.
     pub sampling: Sampling,
@@ -20,6 +24,7 @@ impl TracesConfig {
     /// Reads the variables named at the fields.
     pub fn from_env(env: &mut Env) -> Option<Self> {
         let endpoint = env.optional("OTEL_EXPORTER_OTLP_ENDPOINT");
+        let headers = env.optional_secret("OTEL_EXPORTER_OTLP_HEADERS");
         let ratio = env.within("OTEL_TRACES_SAMPLER_ARG", 1.0, 0.0..=1.0);
         let sampling = env.one_of(
             "OTEL_TRACES_SAMPLER",
@@ -33,12 +38,38 @@ impl TracesConfig {
             ],
             Sampling::Always,
         );
+        if let Some(Some(headers)) = &headers
+            && pairs(headers).is_none()
+        {
+            env.reject(
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "must be name=value pairs with commas between",
+            );
+        }
         ratio?;
         Some(Self {
             endpoint: endpoint?,
+            headers: headers?,
             sampling: sampling?,
         })
     }
+}
+
+impl TracesConfig {
+    /// What is sent along with traces, still percent-encoded.
+    pub(crate) fn header_pairs(&self) -> HashMap<String, String> {
+        self.headers.as_ref().and_then(pairs).unwrap_or_default()
+    }
+}
+
+fn pairs(headers: &SecretString) -> Option<HashMap<String, String>> {
+    let pairs = headers.expose_secret().split(',').map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+        let usable = HeaderName::try_from(&name).is_ok() && HeaderValue::try_from(&value).is_ok();
+        usable.then_some((name, value))
+    });
+    pairs.collect()
 }
 
 /// Which of the traces that begin here are exported.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use opentelemetry::trace::{Link, SpanKind, TraceContextExt, TraceId, TracerProvider};
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
@@ -46,6 +46,7 @@ pub(crate) fn start(config: &TracesConfig, service: &'static str) -> anyhow::Res
     let exporter = SpanExporter::builder()
         .with_http()
         .with_endpoint(endpoint.traces())
+        .with_headers(config.header_pairs())
         .with_timeout(EXPORT_TIMEOUT)
         .build()
         .context("spans cannot be exported")?;
