@@ -188,7 +188,13 @@ async fn write(mut tx: Transaction<'static, Postgres>, events: &[Encoded]) -> Re
 fn tell(rung: &[Rung]) {
     for one in rung {
         let say = || {
-            tracing::debug!(reminder.id = %one.id, task.id = %one.task.id, one.ring, one.missed, "rang");
+            tracing::debug!(
+                reminder.id = %one.id,
+                reminder.ring = one.ring,
+                reminder.missed = one.missed,
+                task.id = %one.task.id,
+                "rang"
+            );
         };
         match one.trace {
             Some(trace) => trace.within(say),

@@ -57,6 +57,12 @@ impl Change {
         event.changes.clone_from(&self.fields);
         let mut event = Event::from(event).encode(SOURCE)?;
         event.headers.extend(Trace::current().map(|trace| trace.header()));
+        tracing::debug!(
+            event.id = %event.event_id,
+            "event.type" = event.event_type,
+            task.id = %self.task.id,
+            "an event is to be written"
+        );
         Ok(event)
     }
 }
