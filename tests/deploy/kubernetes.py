@@ -140,6 +140,20 @@ class Rendered(unittest.TestCase):
                         ((kind, reference),) = source.items()
                         self.assertIn((kind, reference["name"]), given, f"{which}: {pod}")
 
+    def test_people_reach_every_route_of_the_api_and_no_probe(self):
+        (ingress,) = of(overlay("production"), "Ingress")
+        (rule,) = ingress["spec"]["rules"]
+        open_to = [(path["path"], path["pathType"]) for path in rule["http"]["paths"]]
+
+        def reached(route):
+            return any(route == path or kind == "Prefix" and route.startswith(f"{path}/") for path, kind in open_to)
+
+        code = "".join(path.read_text().split("#[cfg(test)]")[0] for path in (ROOT / "producers/api/src").glob("**/*.rs") if path.name != "tests.rs")
+        routes = set(re.findall(r'(?:\.route\(|path = )"(/[^"]+)"', code))
+        self.assertGreater(len(routes), 50)
+        self.assertEqual({route for route in routes if not reached(route)}, set())
+        self.assertFalse([probe for probe in ("/livez", "/readyz", "/health", "/metrics") if reached(probe)])
+
     def test_a_pod_has_the_secret_of_its_own_and_no_other(self):
         for which in OVERLAYS:
             for pod, labels, spec in pods(overlay(which)):
