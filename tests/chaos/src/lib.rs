@@ -15,6 +15,7 @@ pub mod plan;
 pub mod proxy;
 pub mod receiver;
 pub mod report;
+pub mod upgrade;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -25,6 +26,7 @@ use futures::FutureExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use support::{Database, Topics, stack};
+use tokio::task::JoinHandle;
 use tokio::time::interval;
 
 use crate::check::{Evidence, check};
@@ -92,14 +94,7 @@ async fn course(seed: u64, lasting: Duration, journal: Journal) {
 
     let run = database.name().replace('_', "-");
     let load = Load::default();
-    let mut people = Vec::new();
-    for n in 0..PEOPLE {
-        let address = format!("person-{n}@{run}.example");
-        let person = Person::new(platform.client(), address, &receiver.url(n)).await;
-        people.push(tokio::spawn(
-            person.live(load.clone(), StdRng::seed_from_u64(random.random())),
-        ));
-    }
+    let people = people(&mut platform, &run, &receiver, &load, &mut random).await;
     let sampling = tokio::spawn(sample(journal.clone(), load.clone(), receiver.clone()));
 
     let world = World {
@@ -117,6 +112,48 @@ async fn course(seed: u64, lasting: Duration, journal: Journal) {
     );
     journal.figure("Faults", journal.faults().len());
 
+    let mut settled = come_to_rest(&load, people, &mut platform, &ledger, &journal).await;
+    sampling.abort();
+    let evidence = Evidence {
+        admin: database.admin(),
+        ledger: &ledger,
+        topics: &topics,
+        receiver: &receiver,
+        again,
+    };
+    check(&evidence, &mut settled, &journal).await;
+    drop(platform);
+    database.admin().close().await;
+    tokio::task::block_in_place(|| drop(world));
+}
+
+/// Registers people, who use the platform from then on.
+async fn people(
+    platform: &mut Platform,
+    run: &str,
+    receiver: &Receiver,
+    load: &Load,
+    random: &mut StdRng,
+) -> Vec<JoinHandle<Person>> {
+    let mut people = Vec::new();
+    for n in 0..PEOPLE {
+        let address = format!("person-{n}@{run}.example");
+        let person = Person::new(platform.client(), address, &receiver.url(n)).await;
+        people.push(tokio::spawn(
+            person.live(load.clone(), StdRng::seed_from_u64(random.random())),
+        ));
+    }
+    people
+}
+
+/// Lets people stop, and waits until everything has come to its end.
+async fn come_to_rest(
+    load: &Load,
+    people: Vec<JoinHandle<Person>>,
+    platform: &mut Platform,
+    ledger: &Ledger,
+    journal: &Journal,
+) -> Vec<Person> {
     load.end();
     let mut settled = Vec::new();
     let mut refusals = 0;
@@ -134,7 +171,7 @@ async fn course(seed: u64, lasting: Duration, journal: Journal) {
     }
     journal.figure("Requests that were tried again", refusals);
     for service in platform.services() {
-        mourn(service, &journal);
+        mourn(service, journal);
         service.ready().await;
     }
     let from = journal.at();
@@ -148,18 +185,7 @@ async fn course(seed: u64, lasting: Duration, journal: Journal) {
         "Seconds until everything had come to its end",
         format!("{:.1}", (journal.at() - from).as_secs_f64()),
     );
-    sampling.abort();
-    let evidence = Evidence {
-        admin: database.admin(),
-        ledger: &ledger,
-        topics: &topics,
-        receiver: &receiver,
-        again,
-    };
-    check(&evidence, &mut settled, &journal).await;
-    drop(platform);
-    database.admin().close().await;
-    tokio::task::block_in_place(|| drop(world));
+    settled
 }
 
 /// What a panic said.

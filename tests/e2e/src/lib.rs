@@ -18,7 +18,7 @@ pub use collector::{Collector, Seen};
 pub use ledger::{Ending, Ledger, Mailed, Mails};
 pub use platform::{Parts, Platform, run_stack};
 pub use secured::Secured;
-pub use service::{Service, signal};
+pub use service::{Service, binaries, signal};
 
 /// Every service, in the order of the way an event goes.
 pub const SERVICES: [&str; 8] = [

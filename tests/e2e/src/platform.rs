@@ -85,6 +85,28 @@ impl Platform {
         settings: &[(&str, &str)],
         parts: &Parts,
     ) -> Self {
+        let mut platform = Self::stopped(database, topics, names, settings, parts);
+        for service in platform.services() {
+            service.start();
+        }
+        for service in platform.services() {
+            service.ready().await;
+        }
+        platform
+    }
+
+    /// The same services, none of which runs yet.
+    ///
+    /// # Panics
+    /// When there is no place for their logs.
+    #[must_use]
+    pub fn stopped(
+        database: Database,
+        topics: Topics,
+        names: &[&'static str],
+        settings: &[(&str, &str)],
+        parts: &Parts,
+    ) -> Self {
         let logs = log_folder(database.name());
         let mut services: Vec<Service> = Vec::with_capacity(names.len());
         for &name in names {
@@ -103,12 +125,6 @@ impl Platform {
             services.push(Service::new(name, environment, logs.join(log)));
         }
         crate::say(&format!("logs: {}", logs.display()));
-        for service in &mut services {
-            service.start();
-        }
-        for service in &mut services {
-            service.ready().await;
-        }
         Self {
             database,
             topics,

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -15,13 +15,23 @@ pub struct Service {
     environment: Vec<(String, String)>,
     port: u16,
     log: PathBuf,
+    binary: PathBuf,
     child: Option<Child>,
 }
 
-/// The binary of a service: it lies above the folder of the test's own executable.
-pub(crate) fn binary(name: &str) -> PathBuf {
+/// Where the binaries of this build are: above the folder of the test's own executable.
+///
+/// # Panics
+/// When the test was moved to the root of the file system.
+#[must_use]
+pub fn binaries() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().join(name)
+    test.parent().unwrap().parent().unwrap().to_owned()
+}
+
+/// The binary of a service, or `carillon`.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    binaries().join(name)
 }
 
 /// Sends a process a signal by its name.
@@ -50,6 +60,7 @@ impl Service {
             environment,
             port,
             log,
+            binary: binary(name),
             child: None,
         }
     }
@@ -68,7 +79,7 @@ impl Service {
 
     /// Where it logs to.
     #[must_use]
-    pub fn log(&self) -> &std::path::Path {
+    pub fn log(&self) -> &Path {
         &self.log
     }
 
@@ -76,6 +87,12 @@ impl Service {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// From its next start on it is the binary in this folder, that of another release. Returns whether there is one.
+    pub fn of_release(&mut self, binaries: &Path) -> bool {
+        self.binary = binaries.join(self.name);
+        self.binary.exists()
     }
 
     /// Starts the process, which must not run.
@@ -97,8 +114,7 @@ impl Service {
             .append(true)
             .open(&self.log)
             .unwrap();
-        let binary = binary(self.name);
-        let child = Command::new(&binary)
+        let child = Command::new(&self.binary)
             .env_clear()
             .envs(self.environment.iter().cloned())
             .envs(settings.iter().copied())
@@ -106,7 +122,7 @@ impl Service {
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}: build the binaries first", binary.display()));
+            .unwrap_or_else(|error| panic!("{}: {error}: build the binaries first", self.binary.display()));
         self.child = Some(child);
     }
 

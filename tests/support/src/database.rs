@@ -28,6 +28,19 @@ impl Database {
     /// When the stack's Postgres does not answer.
     pub async fn create() -> Self {
         let template = template().await;
+        Self::copied(&template).await
+    }
+
+    /// Makes one with nothing in it, for the migrations of another release.
+    ///
+    /// # Panics
+    /// When the stack's Postgres does not answer.
+    pub async fn empty() -> Self {
+        // What PostgreSQL keeps for it: as good as new.
+        Self::copied("template0").await
+    }
+
+    async fn copied(template: &str) -> Self {
         let name = format!("test_{}_{}", std::process::id(), Uuid::new_v4().simple());
         let mut server = PgConnection::connect(&stack("DATABASE_URL"))
             .await
@@ -65,6 +78,12 @@ impl Database {
             migrations::role(service),
             self.name
         )
+    }
+
+    /// The URL to connect by as the owner.
+    #[must_use]
+    pub fn owner_url(&self) -> String {
+        admin_url(&self.name)
     }
 
     /// How a service would be configured to reach it.

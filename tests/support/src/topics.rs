@@ -55,11 +55,17 @@ impl Topics {
     /// # Panics
     /// When the stack's Kafka does not answer.
     pub async fn create() -> Self {
-        let topics = Self::named(&format!("t{}.", Uuid::new_v4().simple()));
+        let topics = Self::to_be_made();
         kafka::admin::ensure_topics(&topics.config, &schemas::topics::all(), 1)
             .await
             .expect("Kafka answers");
         topics
+    }
+
+    /// A new prefix, under which there are no topics yet.
+    #[must_use]
+    pub fn to_be_made() -> Self {
+        Self::named(&format!("t{}.", Uuid::new_v4().simple()))
     }
 
     /// Lets a topic take larger records than it is declared to, as one of another's making may.
