@@ -1,5 +1,4 @@
 //! An upgrade, and the way back; see docs/UPGRADING.md.
-#![expect(clippy::expect_used, reason = "tests")]
 
 use std::path::PathBuf;
 
