@@ -1,4 +1,5 @@
 //! One trace from a request to its mail, as a collector of traces sees it and as the logs tell it.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::HashSet;
 
