@@ -274,7 +274,9 @@ async fn settings_are_as_declared(secured: &Secured) {
     let altered = AlterConfig::new(ResourceSpecifier::Topic(&topic.name)).set("retention.ms", "2000000");
     admin.alter_configs([&altered], &options).await.unwrap();
     support::eventually("the owner has altered a topic", async || {
-        let described = describe_topics(&owner, std::slice::from_ref(&topic)).await.unwrap();
+        let described = describe_topics(&owner, std::slice::from_ref(&topic))
+            .await
+            .unwrap();
         let (_, state) = &described[0];
         (state.as_ref()?.retention_ms == Some(2_000_000)).then_some(())
     })
