@@ -26,7 +26,7 @@ async fn each_event_of_a_batch_is_handled_in_its_own_trace_and_one_without_in_no
     let world = World::create().await;
     let parents = [
         Some("00-4bf92f3577b34da6a3ce929d0e0e4736-b7496b7169203331-01"),
-        Some("00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-00"),
+        Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"),
         Some("nonsense"),
         None,
     ];
