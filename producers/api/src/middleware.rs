@@ -78,7 +78,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     } else {
         tracing::debug!(parent: &span, http.status = response.status().as_u16(), duration_ms = millis(took), "answered");
     }
-    if let Some(work) = &mut work {
+    if let Some(work) = work.as_mut().filter(|_| service::trace::is_on()) {
         work.set("http.request.method", method);
         work.set("http.route", path.to_owned());
         work.set("http.response.status_code", i64::from(response.status().as_u16()));
