@@ -18,6 +18,8 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 LOAD_SECONDS = 25
+# A round is four requests. A person may send 20 a second (RATE_LIMIT_USER_PER_MINUTE), and what is refused is no load.
+ROUND_SECONDS = 0.25
 # Rates need two scrapes, rules an evaluation after those; a busy machine takes its time for both.
 PATIENCE_SECONDS = 60
 
@@ -116,8 +118,10 @@ def rehearse(base, prometheus, process):
     end = time.monotonic() + LOAD_SECONDS
     rounds = 0
     while time.monotonic() < end:
+        began = time.monotonic()
         person.does_a_little_of_everything()
         rounds += 1
+        time.sleep(max(0, began + ROUND_SECONDS - time.monotonic()))
     if process.poll() is not None:
         raise SystemExit("rehearse: Prometheus ended")
     print(f"{rounds} rounds of load in {LOAD_SECONDS} s")
