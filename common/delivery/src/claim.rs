@@ -60,6 +60,13 @@ pub enum Verdict {
     },
     /// It was not tried: it is due again at once, and the attempt does not count.
     GivenBack,
+    /// It was not tried: it is due again after that delay, and the attempt does not count. Whoever says so sees to the deadline.
+    PutOff {
+        /// How long to wait.
+        after: Duration,
+        /// What it waits for, unless what happened last tells more.
+        reason: Option<String>,
+    },
 }
 
 impl Verdict {
@@ -70,7 +77,7 @@ impl Verdict {
             Self::Sent { .. } => "sent",
             Self::Failed(_) => "failed",
             Self::Suppressed(_) => "suppressed",
-            Self::Retry { .. } | Self::GivenBack => "pending",
+            Self::Retry { .. } | Self::GivenBack | Self::PutOff { .. } => "pending",
         }
     }
 
@@ -78,7 +85,7 @@ impl Verdict {
     #[must_use]
     pub fn status(&self) -> Option<&'static str> {
         match self {
-            Self::GivenBack => None,
+            Self::GivenBack | Self::PutOff { .. } => None,
             Self::Retry { .. } => Some("retried"),
             ended => Some(ended.state()),
         }
@@ -90,6 +97,7 @@ impl Verdict {
         match self {
             Self::Sent { .. } | Self::GivenBack => None,
             Self::Failed(reason) | Self::Suppressed(reason) | Self::Retry { reason, .. } => Some(reason),
+            Self::PutOff { reason, .. } => reason.as_deref(),
         }
     }
 
@@ -104,12 +112,15 @@ impl Verdict {
 
     /// How many attempts the claim counted that were none.
     fn untried(&self) -> i32 {
-        i32::from(matches!(self, Self::GivenBack | Self::Suppressed(_)))
+        i32::from(matches!(
+            self,
+            Self::GivenBack | Self::PutOff { .. } | Self::Suppressed(_)
+        ))
     }
 
     fn wait_ms(&self) -> i64 {
         match self {
-            Self::Retry { after, .. } => milliseconds(*after),
+            Self::Retry { after, .. } | Self::PutOff { after, .. } => milliseconds(*after),
             _ => 0,
         }
     }

@@ -127,7 +127,7 @@ impl<M> Recorder<M> {
                     "an attempt failed"
                 );
             }
-            Verdict::GivenBack => {}
+            Verdict::GivenBack | Verdict::PutOff { .. } => {}
         }
         counter.inc();
     }

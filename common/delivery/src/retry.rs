@@ -14,13 +14,19 @@ pub struct Doubling {
 }
 
 impl Doubling {
+    /// How long there is until the deadline; `None` when it has passed. `age` is the time since the cause.
+    #[must_use]
+    pub fn left(&self, age: Duration) -> Option<Duration> {
+        self.deadline.checked_sub(age).filter(|left| !left.is_zero())
+    }
+
     /// How long to wait after a failed attempt, or `None` to give up.
     ///
     /// `attempt` counts from 1, `age` is the time since the cause, `jitter` is from 0 to 1: see [`jittered`]. The last
     /// attempt is made at the deadline itself.
     #[must_use]
     pub fn delay(&self, attempt: i32, age: Duration, jitter: f64) -> Option<Duration> {
-        let left = self.deadline.checked_sub(age).filter(|left| !left.is_zero())?;
+        let left = self.left(age)?;
         let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(0).min(31);
         let ceiling = self.min.saturating_mul(1 << doublings).min(self.max);
         Some(jittered(ceiling, jitter).min(left))

@@ -51,6 +51,11 @@ pub fn is_dead(code: Option<u16>, status: Option<Status>) -> bool {
     }
 }
 
+/// Whether an answer is about the recipient's address or mailbox, which says nothing of other mail to the same domain.
+pub fn is_about_recipient(status: Option<Status>) -> bool {
+    status.is_some_and(|status| matches!(status.subject, 1 | 2))
+}
+
 /// A report that a mail of ours did not arrive.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Report {

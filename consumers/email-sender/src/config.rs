@@ -1,6 +1,7 @@
 //! Everything the environment can say; README.md has the table.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,6 +74,11 @@ pub struct SmtpConfig {
     pub timeout: Duration,
     /// `SMTP_MAX_CONNECTIONS`: mails are sent over so many connections at once.
     pub max_connections: usize,
+    /// `SMTP_MAX_CONNECTIONS_PER_DOMAIN`: so many of them with mails to one domain; by default three quarters, so that a slow one
+    /// does not hold all.
+    pub max_connections_per_domain: usize,
+    /// `SMTP_MAX_MAILS_PER_SECOND_PER_DOMAIN`: by default as many as may be.
+    pub max_mails_per_second_per_domain: Option<u32>,
 }
 
 impl SmtpConfig {
@@ -109,6 +115,11 @@ impl SmtpConfig {
             Duration::from_millis(100)..=Duration::from_mins(5),
         );
         let max_connections = env.within("SMTP_MAX_CONNECTIONS", 8, 1..=256);
+        let most = max_connections.unwrap_or(256);
+        let max_connections_per_domain =
+            env.within("SMTP_MAX_CONNECTIONS_PER_DOMAIN", (most * 3 / 4).max(1), 1..=most);
+        let max_mails_per_second_per_domain =
+            env.optional::<NonZeroU32>("SMTP_MAX_MAILS_PER_SECOND_PER_DOMAIN");
         let (host, tls) = (host?, tls?);
         let credentials = match (username?, password?) {
             (None, None) => None,
@@ -139,6 +150,8 @@ impl SmtpConfig {
             credentials,
             timeout: timeout?,
             max_connections: max_connections?,
+            max_connections_per_domain: max_connections_per_domain?,
+            max_mails_per_second_per_domain: max_mails_per_second_per_domain?.map(NonZeroU32::get),
         })
     }
 }
@@ -337,6 +350,22 @@ mod tests {
                 .port,
             2525
         );
+    }
+
+    #[test]
+    fn one_domain_gets_most_of_the_connections_and_never_more_than_there_are() {
+        let of = |pairs: &[(&str, &str)]| load(pairs).map(|config| config.smtp.max_connections_per_domain);
+        assert_eq!(of(&[]), Ok(6));
+        assert_eq!(of(&[("SMTP_MAX_CONNECTIONS", "1")]), Ok(1));
+        assert_eq!(of(&[("SMTP_MAX_CONNECTIONS_PER_DOMAIN", "8")]), Ok(8));
+        for (name, value) in [
+            ("SMTP_MAX_CONNECTIONS_PER_DOMAIN", "9"),
+            ("SMTP_MAX_CONNECTIONS_PER_DOMAIN", "0"),
+            ("SMTP_MAX_MAILS_PER_SECOND_PER_DOMAIN", "0"),
+        ] {
+            let problems = load(&[(name, value)]).unwrap_err();
+            assert!(problems.starts_with(name), "{problems}");
+        }
     }
 
     #[test]

@@ -667,7 +667,7 @@ fn ended(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Vec<Event>
         Verdict::Sent { .. } => NotificationEventKind::Sent,
         Verdict::Failed(_) => NotificationEventKind::Failed,
         Verdict::Suppressed(_) => NotificationEventKind::Suppressed,
-        Verdict::Retry { .. } | Verdict::GivenBack => return Vec::new(),
+        Verdict::Retry { .. } | Verdict::GivenBack | Verdict::PutOff { .. } => return Vec::new(),
     };
     let claim = &outcome.claim;
     let about = match &claim.message.what {

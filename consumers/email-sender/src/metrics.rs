@@ -26,11 +26,23 @@ pub static BOUNCES: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
+/// Mails that were claimed and not tried, because of the pace of their domain.
+pub static PUT_OFF: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    metrics::counter_vec(
+        "mails_put_off_total",
+        "Times that a mail was put off untried, by why: the domain puts mail off (paused), or has enough of it (busy).",
+        &["why"],
+    )
+});
+
 /// Exposes zeros from the start: alerts compare with them.
 pub fn touch() {
     delivery::metrics::touch(CHANNEL);
     for source in ["refusal", "report"] {
         BOUNCES.with_label_values(&[source]);
+    }
+    for why in ["paused", "busy"] {
+        PUT_OFF.with_label_values(&[why]);
     }
     for status in STATUSES {
         for purpose in Purpose::ALL {

@@ -9,19 +9,20 @@ use delivery::{About, Channel, Leave, SendLoop, Verdict, call, metrics::AMBIGUOU
 use service::Component;
 use sqlx::PgPool;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::circuit::{Circuit, Permit};
 use crate::deliveries::{self, CHANNEL, Claim, Message, What};
 use crate::message::{Mail, Writer};
-use crate::smtp::{SendError, Smtp};
+use crate::pace::{self, Heard, Limits, Pace};
+use crate::smtp::{self, SendError, Smtp};
 use crate::{Config, DeliveryConfig, metrics};
 
 /// Deliveries that are claimed at most, for each connection: enough that a connection finds work when it is done, few
 /// enough that all of them go out well within the lease.
 const CLAIMS_PER_CONNECTION: usize = 4;
-/// How often connections are looked at that nobody needs.
+/// How often connections, and what is known of domains, are looked at that nobody needs.
 const CLOSE_IDLE: Duration = Duration::from_secs(5);
 
 /// Sends what is due.
@@ -38,6 +39,9 @@ struct Shared {
     config: DeliveryConfig,
     send_budget: Duration,
     circuit: Mutex<Circuit>,
+    pace: Mutex<Pace>,
+    /// Notified when a mail has ended: there may be room for another to its domain.
+    ended: Notify,
     component: Component,
 }
 
@@ -69,6 +73,16 @@ impl Sender {
                 config: config.delivery,
                 send_budget: config.smtp.send_budget(),
                 circuit: Mutex::new(Circuit::new(Instant::now())),
+                pace: Mutex::new(Pace::new(Limits {
+                    at_once: config.smtp.max_connections_per_domain,
+                    interval: config
+                        .smtp
+                        .max_mails_per_second_per_domain
+                        .map_or(Duration::ZERO, |most| Duration::from_secs(1) / most),
+                    min_pause: config.delivery.retry_min,
+                    max_pause: config.delivery.retry_max,
+                })),
+                ended: Notify::new(),
                 component,
             }),
             pool,
@@ -143,6 +157,12 @@ async fn leave(shared: Arc<Shared>) -> Leave {
     }
 }
 
+/// Why a mail is not tried, and for how long.
+struct PutOff {
+    after: Duration,
+    paused: bool,
+}
+
 async fn deliver(shared: Arc<Shared>, mut claim: Claim, shutdown: CancellationToken) -> (Claim, Verdict) {
     let verdict = shared.verdict(&mut claim, &shutdown).await;
     (claim, verdict)
@@ -153,11 +173,16 @@ impl Shared {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes connections that nobody needs, for ever.
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes connections and forgets domains that nobody needs, for ever.
     async fn close_idle(&self) {
         loop {
             sleep(CLOSE_IDLE).await;
             self.smtp.close_idle(false).await;
+            self.pace().forget(Instant::now());
         }
     }
 
@@ -186,28 +211,138 @@ impl Shared {
             Ok(mail) => mail,
             Err(error) => return Verdict::Failed(error.to_string()),
         };
-        let Some(turn) = shutdown.run_until_cancelled(self.smtp.turn()).await else {
-            return Verdict::GivenBack;
+        let domain = mail.to.domain().to_ascii_lowercase();
+        match shutdown
+            .run_until_cancelled(self.leave_for(&domain, claim.attempt))
+            .await
+        {
+            Some(Ok(())) => {}
+            Some(Err(put_off)) => return self.put_off(claim, put_off),
+            None => return Verdict::GivenBack,
+        }
+        let result = self.send(claim, &mail, shutdown).await;
+        self.pass_on(&domain, result.as_ref());
+        match result {
+            Some((result, _)) => self.judge(claim, mail, result),
+            None => Verdict::GivenBack,
+        }
+    }
+
+    /// Waits for leave to send a mail to a domain, if that is not for long.
+    async fn leave_for(&self, domain: &str, attempt: i32) -> Result<(), PutOff> {
+        let began = Instant::now();
+        let mut waited = None;
+        loop {
+            // Armed before it is asked: what ends after the answer wakes us.
+            let mut ended = std::pin::pin!(self.ended.notified());
+            ended.as_mut().enable();
+            let leave = self.pace().ask(domain, attempt > 1, waited, Instant::now());
+            match leave {
+                pace::Leave::Go => return Ok(()),
+                pace::Leave::Wait(pause) => drop(timeout(pause, ended).await),
+                pace::Leave::PutOff { after, paused } => return Err(PutOff { after, paused }),
+            }
+            waited = Some(began.elapsed());
+        }
+    }
+
+    /// The mail waits for its domain, untried. A domain that puts mail off until the deadline has refused it; one that is busy
+    /// has not.
+    fn put_off(&self, claim: &Claim, PutOff { after, paused }: PutOff) -> Verdict {
+        let (why, reason) = if paused {
+            ("paused", "the server puts mail to this domain off for now")
+        } else {
+            ("busy", "as much mail to this domain is under way as may be")
         };
+        let left = self.retry().left(claim.age + claim.claimed.elapsed());
+        if paused && left.is_none() {
+            return Verdict::Failed(format!("not accepted until the deadline: {reason}"));
+        }
+        metrics::PUT_OFF.with_label_values(&[why]).inc();
+        Verdict::PutOff {
+            after: left.map_or(after, |left| after.min(left)),
+            reason: (claim.attempt == 1).then(|| format!("not tried: {reason}")),
+        }
+    }
+
+    /// Sends a mail when it is its turn, and tells how long that took; `None` when it was not tried.
+    async fn send(
+        &self,
+        claim: &Claim,
+        mail: &Mail,
+        shutdown: &CancellationToken,
+    ) -> Option<(Result<(), SendError>, Duration)> {
+        let turn = shutdown.run_until_cancelled(self.smtp.turn()).await?;
         // It may have waited for its turn. Sending must end before the lease does.
         let too_late = claim.claimed.elapsed() + self.send_budget > self.config.lease;
         if too_late || self.circuit().is_open() {
-            return Verdict::GivenBack;
+            return None;
         }
-        let result = turn.send(&mail).await;
+        let began = Instant::now();
+        let result = turn.send(mail).await;
+        let took = began.elapsed();
         self.learn(&result);
-        self.judge(claim, mail, result)
+        Some((result, took))
+    }
+
+    /// What the result says about the recipient's domain.
+    fn pass_on(&self, domain: &str, result: Option<&(Result<(), SendError>, Duration)>) {
+        let heard = match result {
+            None
+            | Some((
+                Err(
+                    SendError::Unavailable(_)
+                    | SendError::Transient {
+                        about: smtp::About::Server,
+                        ..
+                    },
+                ),
+                _,
+            )) => Heard::Nothing,
+            Some((
+                Err(SendError::Transient {
+                    about: smtp::About::Domain,
+                    ..
+                }),
+                _,
+            )) => Heard::PutOff,
+            Some((_, took)) => Heard::Answered(*took),
+        };
+        let paused = self.pace().ended(domain, heard, Instant::now(), rand::random());
+        self.ended.notify_waiters();
+        if paused && let Some((Err(SendError::Transient { reason, .. }), _)) = result {
+            tracing::info!(
+                domain,
+                reason,
+                "mail to a domain is put off; what goes there waits"
+            );
+        }
+    }
+
+    fn retry(&self) -> Doubling {
+        Doubling {
+            min: self.config.retry_min,
+            max: self.config.retry_max,
+            deadline: self.config.deadline,
+        }
     }
 
     /// What the result says about the server.
     fn learn(&self, result: &Result<(), SendError>) {
         match result {
-            Ok(()) | Err(SendError::Permanent { .. } | SendError::Transient { answered: true, .. }) => {
+            Err(
+                SendError::Unavailable(reason)
+                | SendError::Transient {
+                    reason,
+                    about: smtp::About::Server,
+                    ..
+                },
+            ) => {
+                self.unavailable(reason);
+            }
+            Ok(()) | Err(SendError::Permanent { .. } | SendError::Transient { .. }) => {
                 self.circuit().answered();
                 self.component.ready();
-            }
-            Err(SendError::Unavailable(reason) | SendError::Transient { reason, .. }) => {
-                self.unavailable(reason);
             }
         }
     }
@@ -260,12 +395,7 @@ impl Shared {
                     AMBIGUOUS.inc();
                 }
                 let age = claim.age + claim.claimed.elapsed();
-                let retry = Doubling {
-                    min: self.config.retry_min,
-                    max: self.config.retry_max,
-                    deadline: self.config.deadline,
-                };
-                match retry.delay(claim.attempt, age, rand::random()) {
+                match self.retry().delay(claim.attempt, age, rand::random()) {
                     Some(after) => Verdict::Retry { after, reason },
                     None => Verdict::Failed(format!("not accepted until the deadline: {reason}")),
                 }

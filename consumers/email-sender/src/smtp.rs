@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::SmtpConfig;
-use crate::bounce::{Status, is_dead};
+use crate::bounce::{Status, is_about_recipient, is_dead};
 use crate::message::{Mail, plain_line};
 use connect::Connector;
 use dialogue::{Dialogue, Failure, Stage};
@@ -37,8 +37,8 @@ pub enum SendError {
     Transient {
         /// What happened.
         reason: String,
-        /// Whether the server said so, rather than nothing.
-        answered: bool,
+        /// What it is about.
+        about: About,
         /// The server may have taken it.
         ambiguous: bool,
     },
@@ -49,6 +49,17 @@ pub enum SendError {
         /// Whether it refuses every mail to the recipient.
         dead: bool,
     },
+}
+
+/// What an attempt that failed for now tells about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The server: it said nothing.
+    Server,
+    /// The recipient's domain, as far as the answer tells: other mail to it may be put off likewise.
+    Domain,
+    /// This recipient.
+    Recipient,
 }
 
 /// A client of one server.
@@ -193,27 +204,31 @@ impl Turn<'_> {
             return Ok(());
         };
         let reason = without_address(&failure.reason, mail.to.as_ref());
-        if failure.is_loss() {
-            let ambiguous = failure.at == Stage::Answer && failure.code.is_none();
-            return Err(SendError::Transient {
-                reason,
-                answered: false,
-                ambiguous,
-            });
-        }
         match failure.at {
+            _ if failure.is_loss() => drop(dialogue),
             Stage::Sender | Stage::Recipient => self.smtp.reset(dialogue).await,
             Stage::Content | Stage::Answer => self.smtp.put_back(dialogue),
         }
         Err(match failure.code {
+            None => SendError::Transient {
+                reason,
+                about: About::Server,
+                ambiguous: failure.at == Stage::Answer,
+            },
             Some(code) if ABOUT_US.contains(&code) => SendError::Unavailable(reason),
             Some(500..) => SendError::Permanent {
                 dead: failure.at == Stage::Recipient && is_dead(failure.code, Status::find(&reason)),
                 reason,
             },
-            _ => SendError::Transient {
+            // One that closes with an answer, in the middle of a mail, has had enough of such mails: whether it is there, the next
+            // connection tells.
+            Some(_) => SendError::Transient {
+                about: if is_about_recipient(Status::find(&reason)) {
+                    About::Recipient
+                } else {
+                    About::Domain
+                },
                 reason,
-                answered: true,
                 ambiguous: false,
             },
         })

@@ -47,6 +47,8 @@ async fn server(scripts: Vec<Vec<(&'static str, &'static str)>>) -> SmtpConfig {
         credentials: None,
         timeout: Duration::from_millis(500),
         max_connections: 2,
+        max_connections_per_domain: 2,
+        max_mails_per_second_per_domain: None,
     }
 }
 
@@ -71,10 +73,10 @@ async fn send(smtp: &Smtp) -> Result<(), SendError> {
     smtp.turn().await.send(&mail()).await
 }
 
-fn transient(reason: &str, answered: bool, ambiguous: bool) -> Result<(), SendError> {
+fn transient(reason: &str, about: About, ambiguous: bool) -> Result<(), SendError> {
     Err(SendError::Transient {
         reason: reason.to_owned(),
-        answered,
+        about,
         ambiguous,
     })
 }
@@ -123,27 +125,47 @@ async fn what_the_server_may_have_taken_is_not_sent_again_at_once() {
     let lost = script(&[GREETING, ACCEPTED, &ACCEPTED[..3], &[(".", "")]]);
     let smtp = smtp(vec![lost, script(&[GREETING, ACCEPTED])]).await;
     assert_eq!(send(&smtp).await, Ok(()));
-    let Err(SendError::Transient {
-        answered, ambiguous, ..
-    }) = send(&smtp).await
-    else {
+    let Err(SendError::Transient { about, ambiguous, .. }) = send(&smtp).await else {
         panic!("it is for the next attempt")
     };
-    assert_eq!((answered, ambiguous), (false, true));
+    assert_eq!((about, ambiguous), (About::Server, true));
 }
 
 #[tokio::test]
 async fn a_server_that_closes_after_the_mail_with_an_answer_is_not_ambiguous() {
     let closing = script(&[GREETING, &ACCEPTED[..3], &[(".", "421 shutting down\r\n")]]);
     let smtp = smtp(vec![closing]).await;
-    assert_eq!(send(&smtp).await, transient("421 shutting down", false, false));
+    assert_eq!(
+        send(&smtp).await,
+        transient("421 shutting down", About::Domain, false)
+    );
+}
+
+#[tokio::test]
+async fn what_is_put_off_is_told_apart_by_whether_others_at_the_domain_may_be_too() {
+    for (answer, about) in [
+        ("450 4.7.1 greylisted", About::Domain),
+        ("451 try later", About::Domain),
+        ("452 4.3.1 no space on disk", About::Domain),
+        ("452 4.2.2 mailbox full", About::Recipient),
+        ("450 4.1.2 no such domain just now", About::Recipient),
+    ] {
+        let line: &'static str = format!("{answer}\r\n").leak();
+        let smtp = smtp(vec![script(&[
+            GREETING,
+            &ACCEPTED[..1],
+            &[("RCPT", line), ("RSET", "250 ok\r\n")],
+        ])])
+        .await;
+        assert_eq!(send(&smtp).await, transient(answer, about, false));
+    }
 }
 
 #[tokio::test]
 async fn no_answer_in_time_is_told_apart_by_where_it_is_missing() {
     for (stage, ambiguous) in [(1, false), (2, false), (3, true)] {
         let smtp = smtp(vec![script(&[GREETING, &ACCEPTED[..stage], &[HANG]])]).await;
-        let expected = transient("the answer did not come in time", false, ambiguous);
+        let expected = transient("the answer did not come in time", About::Server, ambiguous);
         assert_eq!(send(&smtp).await, expected, "{stage}");
     }
 }
@@ -154,7 +176,7 @@ async fn a_mail_is_not_poured_into_a_server_that_did_not_ask_for_it() {
     let smtp = smtp(vec![odd]).await;
     assert_eq!(
         send(&smtp).await,
-        transient("unexpected answer 250", false, false)
+        transient("unexpected answer 250", About::Server, false)
     );
 }
 

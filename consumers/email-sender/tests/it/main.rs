@@ -11,6 +11,7 @@ mod catcher;
 mod delivery;
 mod fixture;
 mod outages;
+mod pace;
 mod postfix;
 mod preferences;
 mod rendered;
