@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use db::deliveries::{Delivery, Filter, STATES};
+use db::deliveries::{Delivery, Filter, STATES, WEBHOOK};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ pub(crate) struct Which {
     /// Only this person's.
     #[arg(long)]
     user: Option<Uuid>,
-    /// Only those by this channel, such as email.
+    /// Only those by this channel: email or webhook.
     #[arg(long)]
     channel: Option<String>,
     /// Only those that came to be since then: a time, or how long ago (6h).
@@ -93,9 +93,17 @@ pub(crate) async fn run(command: Deliveries, format: Format) -> anyhow::Result<V
                 return Ok(Verdict::Fine);
             }
             let mut tx = pool.begin().await?;
-            let ids = db::deliveries::retry(&mut tx, &filter)
+            let mut ids = db::deliveries::retry(&mut tx, &filter)
                 .await
                 .context("cannot change the deliveries")?;
+            if filter.channel.as_deref().is_none_or(|channel| channel == WEBHOOK) {
+                let room = limit.saturating_sub(i64::try_from(ids.len())?);
+                ids.extend(
+                    webhooks::retry(&mut tx, filter.user_id, filter.since, room)
+                        .await
+                        .context("cannot change the deliveries of webhooks")?,
+                );
+            }
             tx.commit().await?;
             match format {
                 Format::Json => output::json(&json!({"retried": ids}))?,

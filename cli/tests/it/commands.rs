@@ -167,18 +167,30 @@ async fn letters_are_selected_by_reason_time_place_and_number() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_deliveries_get_another_try_and_no_others() {
     let set_up = SetUp::create().await;
-    for (state, channel) in [("failed", "email"), ("failed", "webhook"), ("sent", "email")] {
-        sqlx::query(
-            "insert into delivery.deliveries (id, user_id, channel, reminder_id, task_id, fire_at, fired_at, task, state,
-                                              last_error)
-             values ($1, $1, $2, $1, $1, now(), now(), '{}', $3, 'said ' || chr(27) || '[2J')",
-        )
-        .bind(Uuid::now_v7())
-        .bind(channel)
-        .bind(state)
-        .execute(set_up.database.admin())
-        .await
-        .unwrap();
+    for (table, state) in [
+        ("mail", "failed"),
+        ("mail", "sent"),
+        ("webhook", "failed"),
+        ("webhook", "sent"),
+    ] {
+        let statement = match table {
+            "mail" => {
+                "insert into delivery.deliveries (id, user_id, channel, reminder_id, task_id, fire_at, fired_at, task, state,
+                                                  last_error)
+                 values ($1, $1, 'email', $1, $1, now(), now(), '{}', $2, 'said ' || chr(27) || '[2J')"
+            }
+            _ => {
+                "insert into webhooks.deliveries (id, user_id, endpoint_id, event_id, event_type, occurred_at, body, attempts,
+                                                  state)
+                 values ($1, $1, $1, $1, 'task.created', now(), '{}', 8, $2)"
+            }
+        };
+        sqlx::query(statement)
+            .bind(Uuid::now_v7())
+            .bind(state)
+            .execute(set_up.database.admin())
+            .await
+            .unwrap();
     }
     let listed = set_up.run(&["deliveries", "list", "--state", "failed"]).await.out;
     assert_eq!(listed.lines().count(), 3, "{listed}");
@@ -213,6 +225,16 @@ async fn failed_deliveries_get_another_try_and_no_others() {
         .await
         .out;
     assert_eq!(nothing, "Another try: 0.\n");
+    let retried = set_up.run(&["deliveries", "retry"]).await.out;
+    assert_eq!(retried, "Another try: 1.\n", "it is the webhook's turn");
+    let (attempts, before, due): (i32, i32, bool) = sqlx::query_as(
+        "select attempts, attempts_before, q.due_at <= now()
+         from webhooks.deliveries d join webhooks.queues q using (user_id, endpoint_id) where state = 'pending'",
+    )
+    .fetch_one(set_up.database.admin())
+    .await
+    .unwrap();
+    assert_eq!((attempts, before, due), (8, 8, true), "the schedule begins anew");
 }
 
 #[tokio::test(flavor = "multi_thread")]

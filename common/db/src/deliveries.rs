@@ -1,4 +1,5 @@
-//! What is to be sent, and what became of it, as an operator looks at it. Each channel's sender does the work on its rows.
+//! What is to be sent, and what became of it, as an operator looks at it: notifications of every channel, and webhooks. Each
+//! channel's sender does the work on its rows.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -7,6 +8,9 @@ use uuid::Uuid;
 
 /// The states that a delivery can be in; one that is collected waits for its digest.
 pub const STATES: [&str; 5] = ["pending", "sent", "failed", "suppressed", "collected"];
+
+/// What webhooks are called where channels are named. They have tables of their own.
+pub const WEBHOOK: &str = "webhook";
 
 /// Which deliveries. What is `None` does not matter.
 #[derive(Debug, Clone, Default)]
@@ -32,12 +36,16 @@ pub struct Delivery {
     pub user_id: Uuid,
     /// The way that it goes.
     pub channel: String,
-    /// The reminder that rang.
-    pub reminder_id: Uuid,
+    /// The reminder that rang; `None` for a webhook, as are the next two.
+    pub reminder_id: Option<Uuid>,
     /// The reminder's task.
-    pub task_id: Uuid,
+    pub task_id: Option<Uuid>,
     /// When it was due to ring.
-    pub fire_at: DateTime<Utc>,
+    pub fire_at: Option<DateTime<Utc>>,
+    /// The webhook that it goes to; `None` for any other channel, as is the next one.
+    pub endpoint_id: Option<Uuid>,
+    /// What it tells.
+    pub event_type: Option<String>,
     /// One of [`STATES`].
     pub state: String,
     /// How often it was tried.
@@ -58,11 +66,19 @@ pub struct Delivery {
 /// When the database does not answer or refuses.
 pub async fn list(executor: impl PgExecutor<'_>, filter: &Filter) -> Result<Vec<Delivery>, sqlx::Error> {
     sqlx::query_as(
-        "select id, user_id, channel, reminder_id, task_id, fire_at, state, attempts, next_attempt_at, last_error,
-                created_at, finished_at
-         from delivery.deliveries
-         where ($1::uuid is null or user_id = $1) and ($2::text is null or state = $2)
-           and ($3::text is null or channel = $3) and ($4::timestamptz is null or created_at >= $4)
+        "(select id, user_id, channel, reminder_id, task_id, fire_at, null::uuid as endpoint_id, null::text as event_type, state,
+                 attempts, next_attempt_at, last_error, created_at, finished_at
+          from delivery.deliveries
+          where ($1::uuid is null or user_id = $1) and ($2::text is null or state = $2)
+            and ($3::text is null or channel = $3) and ($4::timestamptz is null or created_at >= $4)
+          order by created_at desc, id limit $5)
+         union all
+         (select id, user_id, $6, null, null, null, endpoint_id, event_type, state,
+                 attempts, next_attempt_at, last_error, created_at, finished_at
+          from webhooks.deliveries
+          where ($1::uuid is null or user_id = $1) and ($2::text is null or state = $2)
+            and ($3::text is null or $3 = $6) and ($4::timestamptz is null or created_at >= $4)
+          order by created_at desc, id limit $5)
          order by created_at desc, id limit $5",
     )
     .bind(filter.user_id)
@@ -70,12 +86,13 @@ pub async fn list(executor: impl PgExecutor<'_>, filter: &Filter) -> Result<Vec<
     .bind(&filter.channel)
     .bind(filter.since)
     .bind(filter.limit)
+    .bind(WEBHOOK)
     .fetch_all(executor)
     .await
 }
 
-/// Gives those that failed, the oldest first, another try: they are pending as if they had never been tried. What was sent, or
-/// is not to be sent, stays so whatever the filter's state says. Returns their ids.
+/// Gives notifications that failed, the oldest first, another try: they are pending as if they had never been tried. What was
+/// sent, or is not to be sent, stays so whatever the filter's state says. Returns their ids. For webhooks `webhooks::retry` does it.
 ///
 /// # Errors
 /// When the database does not answer or refuses.

@@ -8,6 +8,6 @@ mod types;
 
 pub use address::is_public;
 pub use policy::{MAX_URL_CHARS, Policy, UrlProblem};
-pub use queue::{STATES, delivery_id, wake};
+pub use queue::{STATES, delivery_id, retry, wake};
 pub use secret::{Secret, SecretProblem, Signature};
 pub use types::{TEST, types};

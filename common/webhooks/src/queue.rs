@@ -1,6 +1,7 @@
 //! Deliveries' ids, and what makes the sender look at an endpoint.
 
-use sqlx::PgExecutor;
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 /// The namespace of delivery ids: never changed, or a replay would bring receivers what they have under another id.
@@ -43,6 +44,40 @@ pub async fn wake(db: impl PgExecutor<'_>, endpoints: &[(Uuid, Uuid)]) -> Result
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Gives deliveries that failed, the oldest first, another try, on the schedule from its beginning: those of that person and not
+/// older than that, as far as they are given. Returns their ids. For operators, who know no owner.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn retry(
+    tx: &mut PgConnection,
+    user_id: Option<Uuid>,
+    since: Option<DateTime<Utc>>,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let chosen: Vec<(Uuid, Uuid, Uuid)> = sqlx::query_as(
+        "select id, user_id, endpoint_id from webhooks.deliveries
+         where state = 'failed' and ($1::uuid is null or user_id = $1) and ($2::timestamptz is null or created_at >= $2)
+         order by created_at, id limit $3",
+    )
+    .bind(user_id)
+    .bind(since)
+    .bind(limit)
+    .fetch_all(&mut *tx)
+    .await?;
+    let endpoints: Vec<(Uuid, Uuid)> = chosen.iter().map(|(_, user_id, id)| (*user_id, *id)).collect();
+    wake(&mut *tx, &endpoints).await?;
+    sqlx::query_scalar(
+        "update webhooks.deliveries
+         set state = 'pending', attempts_before = attempts, next_attempt_at = now(), last_error = null, finished_at = null
+         where id = any($1) and state = 'failed'
+         returning id",
+    )
+    .bind(chosen.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
+    .fetch_all(tx)
+    .await
 }
 
 #[cfg(test)]

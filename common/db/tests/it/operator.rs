@@ -6,6 +6,25 @@ use db::outbox::{Waiting, waiting};
 
 use super::*;
 
+/// One of a webhook, of that state, so many hours old.
+async fn hook(database: &Database, user_id: Uuid, state: &str, hours: i32) -> Uuid {
+    let id = Uuid::now_v7();
+    sqlx::query(
+        "insert into webhooks.deliveries (id, user_id, endpoint_id, event_id, event_type, occurred_at, body, state, attempts,
+                                          last_error, created_at, finished_at)
+         values ($1, $2, $1, $1, 'task.created', now(), '{}', $3, 7, 'it did not work', now() - $4 * interval '1 hour',
+                 case when $3 <> 'pending' then now() end)",
+    )
+    .bind(id)
+    .bind(user_id)
+    .bind(state)
+    .bind(hours)
+    .execute(database.admin())
+    .await
+    .unwrap();
+    id
+}
+
 /// A delivery of that state and channel, so many hours old.
 async fn delivery(database: &Database, user_id: Uuid, channel: &str, state: &str, hours: i32) -> Uuid {
     let id = Uuid::now_v7();
@@ -40,7 +59,7 @@ async fn deliveries_are_found_by_person_state_channel_and_age_the_newest_first()
     let (ada, bob) = (Uuid::now_v7(), Uuid::now_v7());
     let old = delivery(&database, ada, "email", "failed", 30).await;
     let sent = delivery(&database, ada, "email", "sent", 20).await;
-    let hook = delivery(&database, ada, "webhook", "pending", 10).await;
+    let hook = hook(&database, ada, "pending", 10).await;
     let his = delivery(&database, bob, "email", "suppressed", 1).await;
     let found = async |filter: Filter| -> Vec<Uuid> {
         list(&operator, &filter)
@@ -89,7 +108,7 @@ async fn only_what_failed_gets_another_try_as_if_it_had_never_been_tried() {
     for state in STATES {
         ids.push(delivery(&database, user_id, "email", state, 1).await);
     }
-    let other = delivery(&database, user_id, "webhook", "failed", 1).await;
+    let other = hook(&database, user_id, "failed", 1).await;
     let mut connection = operator.acquire().await.unwrap();
     let email = |state: Option<&str>| Filter {
         channel: Some("email".to_owned()),

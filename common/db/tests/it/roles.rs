@@ -345,8 +345,19 @@ const RIGHTS: [Rights; 9] = [
             "select id, user_id, channel, state, attempts, last_error, created_at from delivery.deliveries",
             "update delivery.deliveries set state = 'pending', attempts = 0, next_attempt_at = now(), last_error = null, \
              finished_at = null",
+            "select id, user_id, endpoint_id, event_type, state, attempts, last_error, created_at from webhooks.deliveries",
+            "update webhooks.deliveries set state = 'pending', attempts_before = attempts, next_attempt_at = now(), \
+             last_error = null, finished_at = null",
+            "select endpoint_id, due_at, open_until from webhooks.queues",
+            "insert into webhooks.queues (endpoint_id, user_id, due_at) values (null, null, now())",
+            "update webhooks.queues set due_at = now()",
         ],
         may_not: &[
+            "select body from webhooks.deliveries",
+            "update webhooks.deliveries set body = ''",
+            "update webhooks.queues set failures = 0",
+            "select url from webhooks.endpoints",
+            "select secret from webhooks.secrets",
             "select body from outbox.events",
             "select headers from outbox.events",
             "select user_id from outbox.events",
@@ -470,6 +481,13 @@ async fn each_service_may_do_what_it_must_and_nothing_else() {
                 ("api", "select * from audit.events"),
                 (migrations::OPERATOR, "select * from outbox.events"),
                 (migrations::OPERATOR, "select * from delivery.deliveries"),
+                (migrations::OPERATOR, "select * from webhooks.deliveries"),
+                (
+                    migrations::OPERATOR,
+                    "update webhooks.deliveries set claimed = null",
+                ),
+                (migrations::OPERATOR, "select * from webhooks.queues"),
+                (migrations::OPERATOR, "insert into webhooks.queues default values"),
                 ("api", "update notifications.notifications set detail = null"),
             ]
             .contains(&(service, statement.as_str()));
