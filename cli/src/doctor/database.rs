@@ -78,6 +78,7 @@ const RIGHTS: &[(&str, &str, &str)] = &[
     ),
     ("notification-inbox", "select insert", "delivery.decisions"),
     ("email-sender", "select insert delete", "delivery.decisions"),
+    ("email-sender", "select", "tasks.tasks"),
     ("email-sender", "select insert update", "delivery.digests"),
     ("audit-sink", "select insert", "audit.events"),
 ];

@@ -60,6 +60,21 @@ struct Said {
     now: DateTime<Utc>,
 }
 
+impl Said {
+    fn decide(self, occasion: &Occasion) -> Decision {
+        preferences::decide(
+            &readable::<Settings>(self.settings).unwrap_or_default(),
+            readable::<Override>(self.said),
+            occasion.kind,
+            occasion.urgent,
+            self.timezone
+                .and_then(|zone| parse_zone(&zone).ok())
+                .unwrap_or(Tz::UTC),
+            self.now,
+        )
+    }
+}
+
 /// The decision about each, in their order, by the settings there are now unless it is made already. It is written down in
 /// the caller's transaction.
 ///
@@ -74,25 +89,13 @@ pub async fn decide(tx: &mut PgConnection, occasions: &[Occasion]) -> Result<Vec
         .await?
         .into_iter()
         .zip(occasions)
-        .map(|(said, occasion)| {
-            let made_before = said.decision;
-            made_before.map_or_else(
-                || {
-                    let decision = preferences::decide(
-                        &readable::<Settings>(said.settings).unwrap_or_default(),
-                        readable::<Override>(said.said),
-                        occasion.kind,
-                        occasion.urgent,
-                        said.timezone
-                            .and_then(|zone| parse_zone(&zone).ok())
-                            .unwrap_or(Tz::UTC),
-                        said.now,
-                    );
-                    new.push((*occasion, decision));
-                    decision
-                },
-                |Json(made)| made,
-            )
+        .map(|(said, occasion)| match said.decision {
+            Some(Json(made)) => made,
+            None => {
+                let decision = said.decide(occasion);
+                new.push((*occasion, decision));
+                decision
+            }
         })
         .collect();
     let count = new.len();
@@ -105,6 +108,22 @@ pub async fn decide(tx: &mut PgConnection, occasions: &[Occasion]) -> Result<Vec
         .into_iter()
         .zip(decisions)
         .map(|(said, made)| said.decision.map_or(made, |Json(kept)| kept))
+        .collect())
+}
+
+/// What would be decided about each by the settings there are now, whatever was decided. Nothing is written down.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn reconsider(db: &mut PgConnection, occasions: &[Occasion]) -> Result<Vec<Decision>, sqlx::Error> {
+    if occasions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let said = look_up(db, occasions).await?;
+    Ok(said
+        .into_iter()
+        .zip(occasions)
+        .map(|(said, occasion)| said.decide(occasion))
         .collect())
 }
 

@@ -11,6 +11,6 @@ mod send;
 
 pub use channel::{About, Call, Channel, Leave, Outcomes, call};
 pub use claim::{Claim, Outcome, RecordError, Recorded, Verdict, milliseconds, since, write};
-pub use decision::{Occasion, decide};
+pub use decision::{Occasion, decide, reconsider};
 pub use retention::sweep_hourly;
 pub use send::{SendLoop, stale_after};

@@ -261,6 +261,8 @@ impl Teller<'_> {
             .iter()
             .map(|delivery| {
                 let trouble = match (&delivery.last_error, delivery.attempts) {
+                    // Such as "not tried: …".
+                    (Some(error), 0) => format!(" It was {error}."),
                     (Some(error), tries) => format!(
                         " It was tried {}; the last answer was: {error}.",
                         plural(tries.into(), "time")

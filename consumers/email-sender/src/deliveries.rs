@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::digests::{self, COLLECTED, Collection};
 use crate::language::Language;
+use crate::moot;
 
 /// The channel that this sender works on.
 pub const CHANNEL: &str = "email";
@@ -186,6 +187,8 @@ pub struct Message {
     pub what: What,
     /// Whom to write to; `None` when there is no such user.
     pub recipient: Option<Recipient>,
+    /// Why it need not be sent any more.
+    pub moot: Option<&'static str>,
     /// What the mail server said when it refused the address for good, once it has.
     pub refused: Option<String>,
 }
@@ -427,6 +430,7 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
          select c.*, ",
         recipient_columns!(),
         ", extract(epoch from now() - c.fire_at)::float8 as late,
+                extract(epoch from now() - c.fired_at)::float8 as waited,
                 extract(epoch from now() - coalesce(c.held_until, c.fired_at))::float8 as age
          from ",
         claimed_with_recipient!(),
@@ -436,6 +440,13 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
     .bind(milliseconds(lease))
     .fetch_all(pool)
     .await?;
+    let mut waited = Vec::new();
+    for row in &rows {
+        if row.try_get::<f64, _>("waited")? > moot::WAITED_SECONDS {
+            waited.push(row.try_get("id")?);
+        }
+    }
+    let moot = moot::find(pool, &waited).await?;
     rows.iter()
         .map(|row| {
             let Json(task) = row.try_get("task")?;
@@ -450,12 +461,10 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
                 missed: kind == Kind::ReminderMissed.name(),
                 held_until: row.try_get("held_until")?,
             };
-            from_row(
-                row,
-                What::Reminder(rung),
-                trace(row)?.into_iter().collect(),
-                claimed,
-            )
+            let traces = trace(row)?.into_iter().collect();
+            let mut claim = from_row(row, What::Reminder(rung), traces, claimed)?;
+            claim.message.moot = moot.get(&claim.id).copied();
+            Ok(claim)
         })
         .collect()
 }
@@ -491,6 +500,7 @@ pub fn from_row(row: &PgRow, what: What, traces: Vec<Trace>, claimed: Instant) -
         message: Message {
             what,
             recipient,
+            moot: None,
             refused: None,
         },
     })
@@ -670,28 +680,38 @@ fn ended(outcome: &Outcome, attempts: i32, finished_at: Timestamp) -> Vec<Event>
         Verdict::Retry { .. } | Verdict::GivenBack | Verdict::PutOff { .. } => return Vec::new(),
     };
     let claim = &outcome.claim;
+    let reason = outcome.verdict.reason();
     let about = match &claim.message.what {
-        What::Reminder(rung) => vec![notification(
-            claim.id,
-            rung.reminder_id,
-            rung.task_id,
-            rung.fire_at,
+        What::Reminder(rung) => vec![(
+            notification(claim.id, rung.reminder_id, rung.task_id, rung.fire_at),
+            kind,
+            reason,
         )],
-        What::Digest(collection) => collection
-            .items
-            .iter()
-            .map(|item| notification(item.id, item.reminder_id, item.task_id, item.fire_at))
-            .collect(),
+        What::Digest(collection) => {
+            let told = collection.items.iter().map(|item| (item, kind, reason));
+            let moot = collection
+                .moot
+                .iter()
+                .map(|(item, why)| (item, NotificationEventKind::Suppressed, Some(*why)));
+            told.chain(moot)
+                .map(|(item, kind, reason)| {
+                    let about = notification(item.id, item.reminder_id, item.task_id, item.fire_at);
+                    (about, kind, reason)
+                })
+                .collect()
+        }
         What::Account(_) => Vec::new(),
     };
     about
         .into_iter()
-        .map(|about| {
+        .map(|(about, kind, reason)| {
+            let sent = kind == NotificationEventKind::Sent;
+            let message_id = outcome.verdict.message_id().filter(|_| sent);
             let notification = Notification {
                 attempts,
-                message_id: outcome.verdict.message_id().map(ToOwned::to_owned),
-                sent_at: (kind == NotificationEventKind::Sent).then_some(finished_at),
-                reason: outcome.verdict.reason().map(ToOwned::to_owned),
+                message_id: message_id.map(ToOwned::to_owned),
+                sent_at: sent.then_some(finished_at),
+                reason: reason.map(ToOwned::to_owned),
                 ..about
             };
             let head = Head::new(claim.user_id, Actor::System, finished_at);

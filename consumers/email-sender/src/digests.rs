@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::deliveries::{
     self, Arranged, CHANNEL, Claim, How, Outcome, What, claimed_with_recipient, recipient_columns,
 };
+use crate::moot;
 
 /// The state of a delivery that waits for its digest.
 pub const COLLECTED: &str = "collected";
@@ -79,6 +80,8 @@ pub struct Collection {
     pub due_at: Timestamp,
     /// What is in it, the oldest first.
     pub items: Vec<Item>,
+    /// What was to be in it and is moot, and why.
+    pub moot: Vec<(Item, &'static str)>,
 }
 
 /// A notification in a digest.
@@ -130,14 +133,23 @@ pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<C
         .map(|row| row.try_get("id"))
         .collect::<Result<Vec<Uuid>, _>>()?;
     // After the claims: what comes later finds them under way, and is seen when they are written down.
-    let mut items = items(pool, &ids).await?;
+    let mut all = items(pool, &ids).await?;
+    let collected: Vec<Uuid> = all.values().flatten().map(|item| item.id).collect();
+    let reasons = moot::find(pool, &collected).await?;
     rows.iter()
         .zip(ids)
         .map(|(row, id)| {
-            let items = items.remove(&id).unwrap_or_default();
+            let (mut items, mut moot) = (Vec::new(), Vec::new());
+            for item in all.remove(&id).unwrap_or_default() {
+                match reasons.get(&item.id) {
+                    Some(why) => moot.push((item, *why)),
+                    None => items.push(item),
+                }
+            }
             let due_at = row.try_get("due_at")?;
             let traces = items.iter().filter_map(|item| item.trace).collect();
-            deliveries::from_row(row, What::Digest(Collection { due_at, items }), traces, claimed)
+            let collection = Collection { due_at, items, moot };
+            deliveries::from_row(row, What::Digest(collection), traces, claimed)
         })
         .collect()
 }
@@ -209,6 +221,22 @@ pub async fn write(
         .bind(finished_at)
         .bind(outcome.verdict.message_id())
         .bind(outcome.verdict.reason())
+        .bind(COLLECTED)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "update delivery.deliveries d set state = 'suppressed', finished_at = $3, last_error = m.why
+             from unnest($1::uuid[], $2::text[]) as m (id, why) where d.id = m.id and d.state = $4",
+        )
+        .bind(
+            collection
+                .moot
+                .iter()
+                .map(|(item, _)| item.id)
+                .collect::<Vec<_>>(),
+        )
+        .bind(collection.moot.iter().map(|(_, why)| *why).collect::<Vec<_>>())
+        .bind(finished_at)
         .bind(COLLECTED)
         .execute(&mut *tx)
         .await?;

@@ -11,6 +11,7 @@ mod intake;
 mod language;
 mod message;
 mod metrics;
+mod moot;
 mod pace;
 mod retention;
 mod send;

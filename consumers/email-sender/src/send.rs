@@ -195,6 +195,9 @@ impl Shared {
         {
             return Verdict::Suppressed(format!("mail does not arrive at the address: {reason}"));
         }
+        if let Some(reason) = claim.message.moot {
+            return Verdict::Suppressed(reason.to_owned());
+        }
         match &claim.message.what {
             What::Digest(collection) if collection.items.is_empty() => {
                 return Verdict::Suppressed("nothing is left in it".to_owned());

@@ -70,6 +70,7 @@ fn claim(title: &str, description: Option<&str>) -> Claim {
                 held_until: None,
             }),
             recipient: None,
+            moot: None,
             refused: None,
         },
     }

@@ -82,6 +82,25 @@ impl World {
         .await;
     }
 
+    /// What has become of an event's task.
+    async fn task_is(&self, event: &ReminderEvent, over: fn(&mut Task)) {
+        let mut task = event.task.clone();
+        over(&mut task);
+        let mut connection = self.database.admin().acquire().await.unwrap();
+        db::tasks::insert_many(&mut connection, self.user, &[task], &[])
+            .await
+            .unwrap();
+    }
+
+    async fn suppressed(&self) -> Vec<(String, String)> {
+        sqlx::query_as(
+            "select task ->> 'title', last_error from delivery.deliveries where state = 'suppressed' order by 1",
+        )
+        .fetch_all(self.database.admin())
+        .await
+        .unwrap()
+    }
+
     async fn execute(&self, sql: &'static str) {
         sqlx::query(sql).execute(self.database.admin()).await.unwrap();
     }
@@ -325,5 +344,106 @@ async fn a_reminder_that_was_missed_is_mailed_to_who_wants_to_know() {
     assert_eq!(mail.subject, "Missed: Water the plants");
     assert!(mail.text.contains("you missed a reminder"), "{}", mail.text);
     world.until_count("sent", 1).await;
+    world.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_was_held_is_not_sent_when_its_task_is_over_or_nobody_wants_it_any_more() {
+    let world = World::of(&quiet(Mode::AtOnce)).await;
+    let titles = ["Feed the cat", "Post the letter", "Water the plants"];
+    let [cat, letter, plants] = titles.map(|title| world.rang(title, Priority::Low));
+    world
+        .publish(&[cat.clone(), letter.clone(), plants.clone()])
+        .await;
+    world.until_count("pending", 3).await;
+    world.task_is(&cat, |task| task.completed_at = Some(now())).await;
+    world.task_is(&letter, |task| task.deleted_at = Some(now())).await;
+    world.task_is(&plants, |_| {}).await;
+    let let_go = "update delivery.deliveries set fired_at = now() - interval '8 hours', held_until = now(), next_attempt_at = now()
+                  where state = 'pending'";
+    world.execute(let_go).await;
+    world.until_mails(1).await;
+    world.until_count("suppressed", 2).await;
+    let over = [
+        ("Feed the cat", "the task is completed"),
+        ("Post the letter", "the task is deleted"),
+    ];
+    assert_eq!(
+        world.suppressed().await,
+        over.map(|(title, why)| (title.to_owned(), why.to_owned()))
+    );
+    let told = notifications(&world.database).await;
+    let mut reasons: Vec<_> = told
+        .iter()
+        .filter_map(|e| e.notification.reason.clone())
+        .collect();
+    reasons.sort_unstable();
+    assert_eq!(reasons, over.map(|(_, why)| why));
+
+    let unwanted = world.rang("Sweep the stairs", Priority::Low);
+    world.publish(&[unwanted]).await;
+    world.until_count("pending", 1).await;
+    let mut settings = quiet(Mode::AtOnce);
+    settings.reminder.email = Mode::Off;
+    sqlx::query("update accounts.notification_settings set settings = $1")
+        .bind(Json(settings))
+        .execute(world.database.admin())
+        .await
+        .unwrap();
+    world.execute(let_go).await;
+    world.until_count("suppressed", 3).await;
+    let (_, why) = world.suppressed().await.remove(2);
+    assert_eq!(why, "the notification settings say so");
+    assert_eq!(world.catcher.count().await, 1);
+    world.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_leaves_out_what_is_over_and_is_not_sent_when_that_is_all() {
+    let world = World::of(&collecting()).await;
+    let (cat, plants) = (
+        world.rang("Feed the cat", Priority::Low),
+        world.rang("Water the plants", Priority::Low),
+    );
+    world.publish(&[cat.clone(), plants]).await;
+    world.until_count("collected", 2).await;
+    world.task_is(&cat, |task| task.completed_at = Some(now())).await;
+    let due = "update delivery.digests set next_attempt_at = now() where state = 'pending'";
+    world.execute(due).await;
+    world.until_count("sent", 1).await;
+    let digest = &world.catcher.mails().await[0];
+    assert!(
+        digest.text.contains("Water the plants") && !digest.text.contains("Feed the cat"),
+        "{}",
+        digest.text
+    );
+    let told = notifications(&world.database).await;
+    let [sent, suppressed] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert!(sent.notification.message_id.is_some());
+    let about = &suppressed.notification;
+    assert_eq!(suppressed.kind, NotificationEventKind::Suppressed);
+    assert_eq!(
+        (about.task_id, about.reason.as_deref(), &about.message_id),
+        (cat.task.id, Some("the task is completed"), &None)
+    );
+
+    // The next one.
+    world.execute("delete from delivery.digests").await;
+    let letter = world.rang("Post the letter", Priority::Low);
+    world.publish(std::slice::from_ref(&letter)).await;
+    world.until_count("collected", 1).await;
+    world.task_is(&letter, |task| task.deleted_at = Some(now())).await;
+    world.execute(due).await;
+    world.until_count("suppressed", 2).await;
+    let whole: String =
+        sqlx::query_scalar("select last_error from delivery.digests where state = 'suppressed'")
+            .fetch_one(world.database.admin())
+            .await
+            .unwrap();
+    assert_eq!(whole, "nothing is left in it");
+    assert_eq!(world.catcher.count().await, 1);
+    assert_eq!(notifications(&world.database).await.len(), 3);
     world.service.stop().await;
 }
