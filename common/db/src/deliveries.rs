@@ -6,8 +6,9 @@ use serde::Serialize;
 use sqlx::{FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
 
-/// The states that a delivery can be in; one that is collected waits for its digest.
-pub const STATES: [&str; 5] = ["pending", "sent", "failed", "suppressed", "collected"];
+/// The states that a delivery can be in; one that is collected waits for its digest, and one that is aside until others have had
+/// their turn, because its person has very many.
+pub const STATES: [&str; 6] = ["pending", "sent", "failed", "suppressed", "collected", "aside"];
 
 /// What webhooks are called where channels are named. They have tables of their own.
 pub const WEBHOOK: &str = "webhook";

@@ -265,7 +265,7 @@ async fn deliveries(
               left join delivery.digests g on g.id = d.digest_id
               left join delivery.decisions m
                   on (m.user_id, m.reminder_id, m.fire_at, m.kind) = (d.user_id, d.reminder_id, d.fire_at, d.kind)
-         where d.user_id = $1 and d.reminder_id = $2 and d.state in ('pending', 'collected')
+         where d.user_id = $1 and d.reminder_id = $2 and d.state in ('pending', 'collected', 'aside')
          order by d.fire_at, d.channel limit 100",
     )
     .bind(user_id)

@@ -4,6 +4,8 @@
 //! How a claim holds a row is told in `common/delivery`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -19,8 +21,10 @@ use service::trace::Trace;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::aside::{self, Aside, Place};
 use crate::digests::{self, COLLECTED, Collection};
 use crate::language::Language;
 use crate::moot;
@@ -189,6 +193,8 @@ pub struct Message {
     pub recipient: Option<Recipient>,
     /// Why it need not be sent any more.
     pub moot: Option<&'static str>,
+    /// Its place among those that were set aside.
+    pub place: Option<Arc<Place>>,
     /// What the mail server said when it refused the address for good, once it has.
     pub refused: Option<String>,
 }
@@ -330,17 +336,79 @@ pub struct Recipient {
     pub suppressed: Option<String>,
 }
 
-/// Claims what is due, at most `limit`, longest due first, mails about accounts before the others: somebody sits there and
-/// waits. Whom a mail goes to is read along with it, so that it is fresh at every attempt.
-pub async fn claim(pool: PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
-    let mut claims = claim_account_mails(&pool, lease, limit).await?;
-    if claims.len() < limit {
-        claims.extend(digests::claim(&pool, lease, limit - claims.len()).await?);
+/// Where claims come from.
+pub struct Claims {
+    pool: PgPool,
+    lease: Duration,
+    aside: Aside,
+    /// Whether the last claim found as much as it might take: there may be a crowd.
+    is_full: AtomicBool,
+}
+
+impl Claims {
+    /// At most `aside` of those that are set aside are under way; `wake` is told when there is room for more.
+    pub fn new(pool: PgPool, lease: Duration, aside: usize, wake: Arc<Notify>) -> Self {
+        Self {
+            pool,
+            lease,
+            aside: Aside::new(aside, wake),
+            is_full: AtomicBool::new(false),
+        }
     }
-    if claims.len() < limit {
-        claims.extend(claim_reminders(&pool, lease, limit - claims.len()).await?);
+
+    /// Claims what is due, at most `limit`, longest due first, mails about accounts before the others: somebody sits there and
+    /// waits. Whom a mail goes to is read along with it, so that it is fresh at every attempt.
+    pub async fn claim(&self, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
+        let mut claims = claim_account_mails(&self.pool, self.lease, limit).await?;
+        if claims.len() < limit {
+            claims.extend(digests::claim(&self.pool, self.lease, limit - claims.len()).await?);
+        }
+        if claims.len() < limit {
+            if self.is_full.load(Ordering::Relaxed) {
+                aside::set_crowds_aside(&self.pool).await?;
+            }
+            let due = claim_reminders(&self.pool, self.lease, limit - claims.len()).await?;
+            claims.extend(due);
+            self.is_full.store(claims.len() >= limit, Ordering::Relaxed);
+        }
+        if claims.len() < limit {
+            claims.extend(self.claim_aside(limit - claims.len()).await?);
+        }
+        Ok(claims)
     }
-    Ok(claims)
+
+    async fn claim_aside(&self, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
+        let claimed = Instant::now();
+        let (rows, places): (Vec<PgRow>, Vec<Place>) = self
+            .aside
+            .claim(&self.pool, self.lease, limit)
+            .await?
+            .into_iter()
+            .unzip();
+        let mut claims = rung(&self.pool, &rows, claimed).await?;
+        for (claim, place) in claims.iter_mut().zip(places) {
+            claim.message.place = Some(Arc::new(place));
+        }
+        Ok(claims)
+    }
+
+    /// How long until something is due: zero when something is, `None` when nothing is pending.
+    pub async fn next_due(&self) -> Result<Option<Duration>, sqlx::Error> {
+        let seconds: Option<f64> = sqlx::query_scalar(
+            "select case when $3 and exists (select from delivery.deliveries where channel = $1 and state = 'aside') then 0.0
+                    else extract(epoch from least(
+             (select min(next_attempt_at) from delivery.deliveries where channel = $1 and state = 'pending'),
+             (select min(next_attempt_at) from delivery.digests where channel = $1 and state = 'pending'),
+             (select min(next_attempt_at) from delivery.account_mails where state = 'pending' and kind = any($2))
+         ) - now())::float8 end",
+        )
+        .bind(CHANNEL)
+        .bind(Purpose::names())
+        .bind(self.aside.has_room())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(seconds.map(since))
+    }
 }
 
 async fn claim_account_mails(
@@ -412,6 +480,15 @@ macro_rules! claimed_with_recipient {
 }
 pub(crate) use claimed_with_recipient;
 
+/// What is read of a claim `d` of a reminder.
+macro_rules! rung_columns {
+    () => {
+        "d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task, d.kind, d.held_until,
+         d.traceparent"
+    };
+}
+pub(crate) use rung_columns;
+
 async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
     let claimed = Instant::now();
     let rows = sqlx::query(concat!(
@@ -424,10 +501,9 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
              update delivery.deliveries d
              set next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
              from due where d.id = due.id
-             returning d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task,
-                       d.kind, d.held_until, d.traceparent
-         )
-         select c.*, ",
+             returning ",
+        rung_columns!(),
+        ") select c.*, ",
         recipient_columns!(),
         ", extract(epoch from now() - c.fire_at)::float8 as late,
                 extract(epoch from now() - c.fired_at)::float8 as waited,
@@ -440,8 +516,13 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
     .bind(milliseconds(lease))
     .fetch_all(pool)
     .await?;
+    rung(pool, &rows, claimed).await
+}
+
+/// The claims of reminders.
+async fn rung(pool: &PgPool, rows: &[PgRow], claimed: Instant) -> Result<Vec<Claim>, sqlx::Error> {
     let mut waited = Vec::new();
-    for row in &rows {
+    for row in rows {
         if row.try_get::<f64, _>("waited")? > moot::WAITED_SECONDS {
             waited.push(row.try_get("id")?);
         }
@@ -501,25 +582,10 @@ pub fn from_row(row: &PgRow, what: What, traces: Vec<Trace>, claimed: Instant) -
             what,
             recipient,
             moot: None,
+            place: None,
             refused: None,
         },
     })
-}
-
-/// How long until something is due: zero when something is, `None` when nothing is pending.
-pub async fn next_due(pool: PgPool) -> Result<Option<Duration>, sqlx::Error> {
-    let seconds: Option<f64> = sqlx::query_scalar(
-        "select extract(epoch from least(
-             (select min(next_attempt_at) from delivery.deliveries where channel = $1 and state = 'pending'),
-             (select min(next_attempt_at) from delivery.digests where channel = $1 and state = 'pending'),
-             (select min(next_attempt_at) from delivery.account_mails where state = 'pending' and kind = any($2))
-         ) - now())::float8",
-    )
-    .bind(CHANNEL)
-    .bind(Purpose::names())
-    .fetch_one(&pool)
-    .await?;
-    Ok(seconds.map(since))
 }
 
 /// Writes outcomes and their events in one transaction. Those of claims that ended meanwhile are left out, and so are

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::circuit::{Circuit, Permit};
-use crate::deliveries::{self, CHANNEL, Claim, Message, What};
+use crate::deliveries::{self, CHANNEL, Claim, Claims, Message, What};
 use crate::message::{Mail, Writer};
 use crate::pace::{self, Heard, Limits, Pace};
 use crate::smtp::{self, SendError, Smtp};
@@ -29,6 +29,8 @@ const CLOSE_IDLE: Duration = Duration::from_secs(5);
 pub struct Sender {
     shared: Arc<Shared>,
     pool: PgPool,
+    /// Mails that were set aside that are under way at most.
+    aside: usize,
     send_loop: SendLoop,
 }
 
@@ -86,6 +88,7 @@ impl Sender {
                 component,
             }),
             pool,
+            aside: (config.smtp.max_connections / 2).max(1),
         })
     }
 
@@ -94,9 +97,11 @@ impl Sender {
         let Self {
             shared,
             pool,
+            aside,
             send_loop,
         } = self;
-        let channel = channel(&shared, &pool, send_loop.lease, &shutdown);
+        let claims = Claims::new(pool.clone(), send_loop.lease, aside, Arc::clone(&send_loop.wake));
+        let channel = channel(&shared, Arc::new(claims), pool, &shutdown);
         let result = tokio::select! {
             result = send_loop.run(channel, shutdown) => result,
             () = shared.close_idle() => Ok(()),
@@ -109,20 +114,26 @@ impl Sender {
 /// What the loop is given.
 fn channel(
     shared: &Arc<Shared>,
-    pool: &PgPool,
-    lease: Duration,
+    claims: Arc<Claims>,
+    pool: PgPool,
     shutdown: &CancellationToken,
 ) -> Channel<Message> {
     let (asking, sending) = (Arc::clone(shared), Arc::clone(shared));
-    let (seeing, claiming, recording) = (pool.clone(), pool.clone(), pool.clone());
+    let (seeing, claiming) = (Arc::clone(&claims), claims);
     let shutdown = shutdown.clone();
     Channel {
         name: CHANNEL,
         leave: call(move |()| leave(Arc::clone(&asking))),
-        next_due: call(move |()| deliveries::next_due(seeing.clone())),
-        claim: call(move |limit| deliveries::claim(claiming.clone(), lease, limit)),
+        next_due: call(move |()| {
+            let claims = Arc::clone(&seeing);
+            async move { claims.next_due().await }
+        }),
+        claim: call(move |limit| {
+            let claims = Arc::clone(&claiming);
+            async move { claims.claim(limit).await }
+        }),
         send: call(move |claim| deliver(Arc::clone(&sending), claim, shutdown.clone())),
-        record: call(move |outcomes| deliveries::record(recording.clone(), outcomes)),
+        record: call(move |outcomes| deliveries::record(pool.clone(), outcomes)),
         about: |message, status| match &message.what {
             What::Reminder(rung) => About {
                 what: "reminder",

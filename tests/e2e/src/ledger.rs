@@ -24,7 +24,7 @@ const UNSETTLED: [(&str, &str); 7] = [
         "firings without a delivery",
         "select (select count(*) from reminders.reminders where state = 'fired') - (select count(*) from delivery.deliveries)",
     ),
-    ("deliveries to send", "select count(*) from delivery.deliveries where state = 'pending'"),
+    ("deliveries to send", "select count(*) from delivery.deliveries where state in ('pending', 'aside')"),
     ("webhooks to send", "select count(*) from webhooks.deliveries where state = 'pending'"),
     (
         "completed instances without a next one",

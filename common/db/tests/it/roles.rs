@@ -491,7 +491,6 @@ async fn each_service_may_do_what_it_must_and_nothing_else() {
                     "update webhooks.deliveries set claimed = null",
                 ),
                 (migrations::OPERATOR, "select * from webhooks.queues"),
-                (migrations::OPERATOR, "insert into webhooks.queues default values"),
                 ("api", "update notifications.notifications set detail = null"),
             ]
             .contains(&(service, statement.as_str()));

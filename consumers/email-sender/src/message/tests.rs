@@ -71,6 +71,7 @@ fn claim(title: &str, description: Option<&str>) -> Claim {
             }),
             recipient: None,
             moot: None,
+            place: None,
             refused: None,
         },
     }

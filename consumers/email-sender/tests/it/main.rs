@@ -9,6 +9,7 @@ mod account_mails;
 mod bounces;
 mod catcher;
 mod delivery;
+mod fairness;
 mod fixture;
 mod outages;
 mod pace;

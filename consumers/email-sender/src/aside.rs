@@ -1,0 +1,165 @@
+//! Mails of people who have very many of them due. They are set aside, person by person, in a state of their own, and claimed in
+//! turns: the first of each person before the second of any, and few at a time. So a backlog of one person's stands before
+//! nobody else's, and what a claim costs does not depend on how long it is.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use delivery::milliseconds;
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use crate::deliveries::{CHANNEL, claimed_with_recipient, recipient_columns, rung_columns};
+
+/// How far a look at what is due goes.
+const AHEAD: i64 = 1000;
+/// Whoever has more than so many among these is a crowd.
+const CROWD: i64 = 100;
+/// Looks at most, before something is claimed.
+const LOOKS: usize = 10;
+/// People that a claim asks at most.
+const PEOPLE: i64 = 64;
+
+/// What is set aside, and how many of it are under way.
+pub struct Aside {
+    places: Arc<Semaphore>,
+    /// So many must be free before more is claimed, so that claims are not taken one by one.
+    batch: usize,
+    wake: Arc<Notify>,
+    /// Whose turn it was last.
+    last: Mutex<Uuid>,
+}
+
+/// A place among those under way.
+#[derive(Debug)]
+pub struct Place {
+    permit: Option<OwnedSemaphorePermit>,
+    wake: Arc<Notify>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // First it is free, and then the loop is told.
+        self.permit = None;
+        self.wake.notify_one();
+    }
+}
+
+impl Aside {
+    /// At most so many are under way; `wake` is told when there is room again.
+    pub fn new(places: usize, wake: Arc<Notify>) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            batch: places.div_ceil(2),
+            wake,
+            last: Mutex::new(Uuid::nil()),
+        }
+    }
+
+    /// Whether any may be claimed.
+    pub fn has_room(&self) -> bool {
+        self.places.available_permits() >= self.batch
+    }
+
+    /// Claims what is set aside, at most so many, each with its place.
+    pub async fn claim(
+        &self,
+        pool: &PgPool,
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Vec<(PgRow, Place)>, sqlx::Error> {
+        if !self.has_room() {
+            return Ok(Vec::new());
+        }
+        let room = limit.min(self.places.available_permits());
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = claim(pool, lease, room, last).await?;
+        if rows.is_empty() && !last.is_nil() {
+            rows = claim(pool, lease, room, Uuid::nil()).await?;
+        }
+        let mut next = Uuid::nil();
+        let mut claims = Vec::with_capacity(rows.len());
+        for row in rows {
+            next = next.max(row.try_get("user_id")?);
+            let permit = Arc::clone(&self.places).try_acquire_owned().ok();
+            let wake = Arc::clone(&self.wake);
+            claims.push((row, Place { permit, wake }));
+        }
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(claims)
+    }
+}
+
+/// Sets crowds aside that stand before others.
+pub async fn set_crowds_aside(pool: &PgPool) -> Result<(), sqlx::Error> {
+    for _ in 0..LOOKS {
+        let done = sqlx::query(
+            "with ahead as materialized (
+                 select id, user_id from delivery.deliveries
+                 where channel = $1 and state = 'pending' and next_attempt_at <= now()
+                 order by next_attempt_at limit $2
+             ), crowded as materialized (
+                 select d.id
+                 from ahead join (select user_id from ahead group by user_id having count(*) > $3) crowd using (user_id)
+                      join delivery.deliveries d using (id)
+                 where d.state = 'pending' and d.next_attempt_at <= now()
+                 for update of d skip locked
+             )
+             update delivery.deliveries d set state = 'aside' from crowded where d.id = crowded.id",
+        )
+        .bind(CHANNEL)
+        .bind(AHEAD)
+        .bind(CROWD)
+        .execute(pool)
+        .await?;
+        if done.rows_affected() == 0 {
+            break;
+        }
+        tracing::debug!(mails = done.rows_affected(), "mails of one person are set aside");
+    }
+    Ok(())
+}
+
+/// Of the people behind `last` the first of each before the second of any.
+async fn claim(pool: &PgPool, lease: Duration, limit: usize, last: Uuid) -> Result<Vec<PgRow>, sqlx::Error> {
+    sqlx::query(concat!(
+        "with recursive people as (
+             (select user_id from delivery.deliveries
+              where channel = $1 and state = 'aside' and user_id > $4 order by user_id limit 1)
+             union all
+             select (select d.user_id from delivery.deliveries d
+                     where d.channel = $1 and d.state = 'aside' and d.user_id > p.user_id order by d.user_id limit 1)
+             from people p where p.user_id is not null
+         ), asked as materialized (
+             select user_id from people where user_id is not null limit $5
+         ), first as materialized (
+             select d.id from asked a cross join lateral (
+                 select id, row_number() over (order by next_attempt_at) as nth from (
+                     select id, next_attempt_at from delivery.deliveries
+                     where channel = $1 and state = 'aside' and user_id = a.user_id order by next_attempt_at limit $2) d
+             ) d order by d.nth, a.user_id limit $2
+         ), due as materialized (
+             select d.id from first join delivery.deliveries d using (id) where d.state = 'aside' for update of d skip locked
+         ), claimed as (
+             update delivery.deliveries d
+             set state = 'pending', next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
+             from due where d.id = due.id returning ",
+        rung_columns!(),
+        ") select c.*, ",
+        recipient_columns!(),
+        ", extract(epoch from now() - c.fire_at)::float8 as late,
+                extract(epoch from now() - c.fired_at)::float8 as waited,
+                extract(epoch from now() - coalesce(c.held_until, c.fired_at))::float8 as age
+         from ",
+        claimed_with_recipient!(),
+    ))
+    .bind(CHANNEL)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(milliseconds(lease))
+    .bind(last)
+    .bind(PEOPLE)
+    .fetch_all(pool)
+    .await
+}
