@@ -46,6 +46,8 @@ pub enum Part {
     Webhooks,
     /// Mails.
     Mail,
+    /// Others' reminders, mails and webhooks beside a backlog of one person's.
+    Fairness,
     /// The past, handled again.
     Replay,
     /// Services after something they stand on was away.
@@ -67,6 +69,7 @@ impl Part {
             Self::Series => "series",
             Self::Webhooks => "webhooks",
             Self::Mail => "mail",
+            Self::Fairness => "fairness",
             Self::Replay => "replay",
             Self::Recovery => "recovery",
             Self::Idle => "idle",

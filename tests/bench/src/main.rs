@@ -7,6 +7,7 @@ mod args;
 mod arming;
 mod audit;
 mod events;
+mod fairness;
 mod find;
 mod idle;
 mod load;
@@ -84,6 +85,7 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
             Part::Series => series::run(args.quick).await,
             Part::Webhooks => webhooks::run(args.quick).await,
             Part::Mail => mail::run(args.quick).await,
+            Part::Fairness => fairness::run(args.quick).await,
             Part::Replay => replay::run(args.quick).await,
             Part::Recovery => recovery::run(args.quick).await,
             Part::Idle => idle::run(args.quick).await,

@@ -62,13 +62,18 @@ pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
 }
 
 /// Takes every request and says yes.
-struct Receiver {
-    url: String,
+pub struct Receiver {
+    /// Where it listens.
+    pub url: String,
     received: Arc<AtomicU64>,
 }
 
 impl Receiver {
-    async fn start() -> anyhow::Result<Self> {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub async fn start() -> anyhow::Result<Self> {
         let received = Arc::new(AtomicU64::new(0));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -137,7 +142,8 @@ async fn send(count: u64, receiver: &Receiver) -> anyhow::Result<Sent> {
     })
 }
 
-fn body() -> String {
+/// What is sent.
+pub fn body() -> String {
     json!({"type": "task.created", "timestamp": "2026-01-01T00:00:00.000000Z", "data": {"text": "x".repeat(BODY_BYTES)}})
         .to_string()
 }
