@@ -16,7 +16,7 @@ pub struct Config {
     /// How events are batched.
     pub batch: BatchConfig,
     /// `FIRE_BATCH`: how many reminders are fired in one transaction.
-    pub fire_batch: i64,
+    pub fire_batch: usize,
 }
 
 impl Config {

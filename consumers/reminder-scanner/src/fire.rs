@@ -29,12 +29,12 @@ const BESIDE_OTHERS: Duration = Duration::from_millis(50);
 pub(crate) struct Firing {
     pool: PgPool,
     alarm: Arc<Alarm>,
-    batch: i64,
+    batch: usize,
     component: Component,
 }
 
 impl Firing {
-    pub(crate) fn new(pool: PgPool, alarm: Arc<Alarm>, batch: i64, component: Component) -> Self {
+    pub(crate) fn new(pool: PgPool, alarm: Arc<Alarm>, batch: usize, component: Component) -> Self {
         Self {
             pool,
             alarm,
@@ -77,8 +77,8 @@ impl Firing {
         // Three batches are under way: one is claimed, the events of the one before are encoded, and those of the one before
         // that are written and committed. Events still go into the outbox batch by batch, so what rings first is published
         // first. When one fails, those after it are undone as they are dropped.
-        let mut queue = Queue::default();
-        let claimed = Batch::claim(&self.pool, self.batch, queue.from()).await?;
+        let mut queue = Queue::new(self.batch);
+        let claimed = Batch::claim(&self.pool, queue.next()).await?;
         if claimed.marked.is_empty() {
             return Ok(BESIDE_OTHERS);
         }
@@ -87,10 +87,10 @@ impl Firing {
             self.component.progress();
             let more = claimed
                 .as_ref()
-                .is_some_and(|batch: &Batch| queue.went(&batch.marked, self.batch))
+                .is_some_and(|batch: &Batch| queue.went(&batch.places()))
                 && !shutdown.is_cancelled();
             let (next, ready, done) = tokio::join!(
-                OptionFuture::from(more.then(|| Batch::claim(&self.pool, self.batch, queue.from()))),
+                OptionFuture::from(more.then(|| Batch::claim(&self.pool, queue.next()))),
                 OptionFuture::from(claimed.take().map(Batch::encode)),
                 OptionFuture::from(encoded.take().map(Events::commit)),
             );
@@ -106,8 +106,8 @@ impl Firing {
 ///
 /// # Errors
 /// When the database does not answer or refuses; then nothing is done.
-pub async fn fire(pool: &PgPool, limit: i64) -> Result<Vec<Rung>, sqlx::Error> {
-    Batch::claim(pool, limit, None)
+pub async fn fire(pool: &PgPool, limit: usize) -> Result<Vec<Rung>, sqlx::Error> {
+    Batch::claim(pool, (None, limit))
         .await?
         .encode()
         .await?
@@ -122,13 +122,18 @@ struct Batch {
 }
 
 impl Batch {
-    async fn claim(pool: &PgPool, limit: i64, from: Option<Place>) -> Result<Self, sqlx::Error> {
+    /// From a place on, at most so many.
+    async fn claim(pool: &PgPool, (from, limit): (Option<Place>, usize)) -> Result<Self, sqlx::Error> {
         let mut tx = pool.begin().await?;
         let marked = reminders::ring_due(&mut tx, limit, from).await?;
         if !marked.is_empty() {
             failpoint!("fire: marked");
         }
         Ok(Self { tx, marked })
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.marked.iter().map(|one| one.place).collect()
     }
 
     async fn encode(self) -> Result<Events, sqlx::Error> {

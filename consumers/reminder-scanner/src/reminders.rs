@@ -292,7 +292,7 @@ const SEND_LATE_WITHIN_SECONDS: i64 = 24 * 3600;
 /// One that repeats is armed for its first time after now by the same statement: what went by meanwhile is not made up.
 pub(crate) async fn ring_due(
     tx: &mut PgConnection,
-    limit: i64,
+    limit: usize,
     from: Option<Place>,
 ) -> Result<Vec<Marked>, sqlx::Error> {
     // The limit stands in the text, a number of ours: PostgreSQL then knows how few rows it is about, and plans once.

@@ -157,7 +157,7 @@ async fn lateness(path: &Path, others: i64, backlog: i64, receiver: &Receiver) -
     let first = clock(&database).await? + LEAD + writing;
     if backlog > 0 {
         for statement in path.backlog {
-            sqlx::query(statement)
+            sqlx::query(*statement)
                 .bind(flood)
                 .bind(first)
                 .bind(backlog)
@@ -167,7 +167,7 @@ async fn lateness(path: &Path, others: i64, backlog: i64, receiver: &Receiver) -
         }
     }
     for statement in path.probes {
-        sqlx::query(statement)
+        sqlx::query(*statement)
             .bind(first)
             .bind(path.every)
             .bind(&task)

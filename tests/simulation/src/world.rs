@@ -209,7 +209,7 @@ impl World {
     ///
     /// # Panics
     /// When Postgres does not answer.
-    pub async fn fire(&self, replicas: usize, limit: i64) {
+    pub async fn fire(&self, replicas: usize, limit: usize) {
         let firing = self.scanners.iter().take(replicas).map(|pool| {
             let pool = pool.clone();
             tokio::spawn(async move {

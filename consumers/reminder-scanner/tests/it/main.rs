@@ -76,7 +76,7 @@ impl World {
     }
 
     /// A scanner that handles the next so many events in one batch, however slowly they come.
-    fn scanner_of_one_batch(&self, max_events: usize, fire_batch: i64) -> Scanner {
+    fn scanner_of_one_batch(&self, max_events: usize, fire_batch: usize) -> Scanner {
         let config = self.config();
         let batch = BatchConfig {
             max_events,
