@@ -20,6 +20,8 @@ HERE = Path(__file__).resolve().parent
 LOAD_SECONDS = 25
 # A round is four requests. A person may send 20 a second (RATE_LIMIT_USER_PER_MINUTE), and what is refused is no load.
 ROUND_SECONDS = 0.25
+# So that there is a line to see.
+DRAWN_SECONDS = 120
 # Rates need two scrapes, rules an evaluation after those; a busy machine takes its time for both.
 PATIENCE_SECONDS = 60
 
@@ -91,7 +93,7 @@ def told(expression):
 
 
 def main():
-    base = int(sys.argv[1])
+    base, drawings = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         prometheus = subprocess.Popen(
@@ -99,13 +101,13 @@ def main():
              f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"],
         )
         try:
-            return rehearse(base, f"http://127.0.0.1:{port}", prometheus)
+            return rehearse(base, f"http://127.0.0.1:{port}", prometheus, drawings)
         finally:
             prometheus.terminate()
             prometheus.wait(30)
 
 
-def rehearse(base, prometheus, process):
+def rehearse(base, prometheus, process, folder):
     def ask(path, **parameters):
         url = f"{prometheus}{path}?{urllib.parse.urlencode(parameters)}"
         try:
@@ -115,16 +117,17 @@ def rehearse(base, prometheus, process):
             raise SystemExit(f"rehearse: {parameters}: {error.read().decode()}") from error
 
     person = Person(base)
-    end = time.monotonic() + LOAD_SECONDS
+    began = time.time()
+    end = time.monotonic() + (DRAWN_SECONDS if folder else LOAD_SECONDS)
     rounds = 0
     while time.monotonic() < end:
-        began = time.monotonic()
+        round_began = time.monotonic()
         person.does_a_little_of_everything()
         rounds += 1
-        time.sleep(max(0, began + ROUND_SECONDS - time.monotonic()))
+        time.sleep(max(0, round_began + ROUND_SECONDS - time.monotonic()))
     if process.poll() is not None:
         raise SystemExit("rehearse: Prometheus ended")
-    print(f"{rounds} rounds of load in {LOAD_SECONDS} s")
+    print(f"{rounds} rounds of load in {time.time() - began:.0f} s")
     targets = ask("/api/v1/targets")["activeTargets"]
     down = [target["labels"]["job"] for target in targets if target["health"] != "up"]
     if down or not targets:
@@ -144,6 +147,11 @@ def rehearse(base, prometheus, process):
         time.sleep(1)
     for name, expression in waiting.items():
         print(f"NOTHING: {name}\n    {expression}")
+    if folder:
+        from draw import draw  # matplotlib is there for this alone
+
+        draw(folder, ask, began, time.time())
+        print(f"drawn: {folder}")
     # Every rule as Prometheus itself evaluates it.
     broken = [rule for group in ask("/api/v1/rules")["groups"] for rule in group["rules"] if rule["health"] == "err"]
     for rule in broken:
