@@ -117,6 +117,7 @@ async fn a_whole_platform_has_nothing_wrong_and_every_command_of_the_page_does_w
         ("OWNER_DATABASE_URL", owner.as_str()),
         ("SMTP_HOST", &stack("SMTP_HOST")),
         ("SMTP_PORT", &stack("SMTP_PORT")),
+        ("SMTP_TLS", &stack("SMTP_TLS")),
     ];
     let mut ran = 0;
     for step in steps() {
