@@ -172,7 +172,8 @@ macro_rules! outcome_columns {
     };
 }
 
-/// What outcomes `o` change in a table of deliveries `d`.
+/// What outcomes `o` change in a table of deliveries `d`. An end is so long ago as the statement was sent; when the transaction
+/// began, which `now()` says, it may not have been yet.
 #[macro_export]
 macro_rules! outcome_changes {
     () => {
@@ -181,7 +182,8 @@ macro_rules! outcome_changes {
              next_attempt_at = case when o.state = 'pending' then now() + o.wait_ms * interval '1 millisecond'
                                     else d.next_attempt_at end,
              last_error = coalesce(o.reason, d.last_error),
-             finished_at = case when o.state <> 'pending' then now() - o.ago_ms * interval '1 millisecond' end"
+             finished_at = case when o.state <> 'pending'
+                                then clock_timestamp() - o.ago_ms * interval '1 millisecond' end"
     };
 }
 

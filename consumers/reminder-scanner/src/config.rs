@@ -27,7 +27,7 @@ impl Config {
         let kafka = KafkaConfig::from_env(env);
         let registry = RegistryConfig::from_env(env);
         let batch = BatchConfig::from_env(env, 500);
-        let fire_batch = env.within("FIRE_BATCH", 1000, 1..=10_000);
+        let fire_batch = env.within("FIRE_BATCH", 2000, 1..=10_000);
         Some(Self {
             service: service?,
             database: database?,

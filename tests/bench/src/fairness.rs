@@ -205,7 +205,8 @@ async fn lateness(path: &Path, others: i64, backlog: i64, receiver: &Receiver) -
     service.stop().await?;
     load::discard(database).await?;
     late.sort_by(f64::total_cmp);
-    ensure!(late.first().is_some_and(|least| *least >= 0.0), "one was early");
+    let least = late.first().copied().unwrap_or_default();
+    ensure!(least >= 0.0, "one was early by {} ms", -least);
     let at = |share: f64| {
         let index = (late.len() as f64 * share).ceil() as usize;
         late.get(index.saturating_sub(1)).copied().unwrap_or(f64::NAN)
