@@ -2,6 +2,7 @@
 //! turns: the first of each person before the second of any, and few at a time. So a backlog of one person's stands before
 //! nobody else's, and what a claim costs does not depend on how long it is.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -75,21 +76,31 @@ impl Aside {
         }
         let room = limit.min(self.places.available_permits());
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rows = claim(pool, lease, room, last).await?;
-        if rows.is_empty() && !last.is_nil() {
-            rows = claim(pool, lease, room, Uuid::nil()).await?;
-        }
-        let mut next = Uuid::nil();
-        let mut claims = Vec::with_capacity(rows.len());
+        let rows = claim(pool, lease, room, last).await?;
+        let (mut people, mut claims) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
         for row in rows {
-            next = next.max(row.try_get("user_id")?);
+            people.push(row.try_get("user_id")?);
             let permit = Arc::clone(&self.places).try_acquire_owned().ok();
             let wake = Arc::clone(&self.wake);
             claims.push((row, Place { permit, wake }));
         }
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last_turn(last, &people);
         Ok(claims)
     }
+}
+
+/// Whose turn was the last of those that were claimed for these people, when it was `last`'s before.
+fn last_turn(last: Uuid, people: &[Uuid]) -> Uuid {
+    let mut turns: HashMap<Uuid, usize> = HashMap::new();
+    for person in people {
+        *turns.entry(*person).or_default() += 1;
+    }
+    // Whoever had most had the last round; in it those behind `last` came before the others.
+    let of = |(person, count): &(Uuid, usize)| (*count, *person <= last, *person);
+    turns
+        .into_iter()
+        .max_by_key(of)
+        .map_or(last, |(person, _)| person)
 }
 
 /// Sets crowds aside that stand before others.
@@ -122,24 +133,36 @@ pub async fn set_crowds_aside(pool: &PgPool) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Of the people behind `last` the first of each before the second of any.
+/// The first of each person before the second of any, people behind `last` before the others.
 async fn claim(pool: &PgPool, lease: Duration, limit: usize, last: Uuid) -> Result<Vec<PgRow>, sqlx::Error> {
     sqlx::query(concat!(
-        "with recursive people as (
+        "with recursive behind as (
              (select user_id from delivery.deliveries
               where channel = $1 and state = 'aside' and user_id > $4 order by user_id limit 1)
              union all
              select (select d.user_id from delivery.deliveries d
                      where d.channel = $1 and d.state = 'aside' and d.user_id > p.user_id order by d.user_id limit 1)
-             from people p where p.user_id is not null
+             from behind p where p.user_id is not null
+         ), before as (
+             (select user_id from delivery.deliveries
+              where channel = $1 and state = 'aside' and user_id <= $4 order by user_id limit 1)
+             union all
+             select (select d.user_id from delivery.deliveries d
+                     where d.channel = $1 and d.state = 'aside' and d.user_id > p.user_id and d.user_id <= $4
+                     order by d.user_id limit 1)
+             from before p where p.user_id is not null
          ), asked as materialized (
-             select user_id from people where user_id is not null limit $5
+             select user_id, row_number() over (order by user_id <= $4, user_id) as turn from (
+                 (select user_id from behind where user_id is not null limit $5)
+                 union all
+                 (select user_id from before where user_id is not null limit $5)) p
+             order by turn limit $5
          ), first as materialized (
              select d.id from asked a cross join lateral (
                  select id, row_number() over (order by next_attempt_at) as nth from (
                      select id, next_attempt_at from delivery.deliveries
                      where channel = $1 and state = 'aside' and user_id = a.user_id order by next_attempt_at limit $2) d
-             ) d order by d.nth, a.user_id limit $2
+             ) d order by d.nth, a.turn limit $2
          ), due as materialized (
              select d.id from first join delivery.deliveries d using (id) where d.state = 'aside' for update of d skip locked
          ), claimed as (
@@ -162,4 +185,19 @@ async fn claim(pool: &PgPool, lease: Duration, limit: usize, last: Uuid) -> Resu
     .bind(PEOPLE)
     .fetch_all(pool)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_turn_is_behind_the_last_one_of_the_last_round() {
+        let [a, b, c] = [1, 2, 3].map(Uuid::from_u128);
+        assert_eq!(last_turn(Uuid::nil(), &[a, b]), b);
+        assert_eq!(last_turn(b, &[c, a]), a, "round the corner");
+        assert_eq!(last_turn(a, &[c, b, a, b]), b, "twice");
+        assert_eq!(last_turn(c, &[c, c]), c, "alone");
+        assert_eq!(last_turn(b, &[]), b);
+    }
 }
