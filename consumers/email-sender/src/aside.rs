@@ -1,4 +1,4 @@
-//! Mails of people who have very many of them due. They are set aside, person by person, in a state of their own, and claimed in
+//! Mails of people who have very many of them due. They are set aside, bite by bite, in a state of their own, and claimed in
 //! turns: the first of each person before the second of any, and few at a time. So a backlog of one person's stands before
 //! nobody else's, and what a claim costs does not depend on how long it is.
 
@@ -12,14 +12,12 @@ use sqlx::{PgPool, Row};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::deliveries::{CHANNEL, claimed_with_recipient, recipient_columns, rung_columns};
+use crate::deliveries::{CHANNEL, claimed_rung};
 
 /// How far a look at what is due goes.
 const AHEAD: i64 = 1000;
 /// Whoever has more than so many among these is a crowd.
 const CROWD: i64 = 100;
-/// Looks at most, before something is claimed.
-const LOOKS: usize = 10;
 /// People that a claim asks at most.
 const PEOPLE: i64 = 64;
 
@@ -103,34 +101,63 @@ fn last_turn(last: Uuid, people: &[Uuid]) -> Uuid {
         .map_or(last, |(person, _)| person)
 }
 
-/// Sets crowds aside that stand before others.
-pub async fn set_crowds_aside(pool: &PgPool) -> Result<(), sqlx::Error> {
-    for _ in 0..LOOKS {
-        let done = sqlx::query(
-            "with ahead as materialized (
-                 select id, user_id from delivery.deliveries
-                 where channel = $1 and state = 'pending' and next_attempt_at <= now()
-                 order by next_attempt_at limit $2
-             ), crowded as materialized (
-                 select d.id
-                 from ahead join (select user_id from ahead group by user_id having count(*) > $3) crowd using (user_id)
-                      join delivery.deliveries d using (id)
-                 where d.state = 'pending' and d.next_attempt_at <= now()
-                 for update of d skip locked
-             )
-             update delivery.deliveries d set state = 'aside' from crowded where d.id = crowded.id",
-        )
-        .bind(CHANNEL)
-        .bind(AHEAD)
-        .bind(CROWD)
-        .execute(pool)
-        .await?;
-        if done.rows_affected() == 0 {
-            break;
-        }
-        tracing::debug!(mails = done.rows_affected(), "mails of one person are set aside");
-    }
-    Ok(())
+/// Sets a bite of the mails aside that stand before those of others, being very many of one person's, and returns who these are.
+pub async fn set_crowds_aside(pool: &PgPool) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "with ahead as materialized (
+             select id, user_id from delivery.deliveries
+             where channel = $1 and state = 'pending' and next_attempt_at <= now()
+             order by next_attempt_at limit $2
+         ), crowd as materialized (
+             select user_id from ahead group by user_id having count(*) > $3
+         ), crowded as materialized (
+             select d.id from ahead join crowd using (user_id) join delivery.deliveries d using (id)
+             where d.state = 'pending' and d.next_attempt_at <= now()
+             for update of d skip locked
+         ), moved as (
+             update delivery.deliveries d set state = 'aside' from crowded where d.id = crowded.id returning d.user_id
+         )
+         select distinct user_id from moved",
+    )
+    .bind(CHANNEL)
+    .bind(AHEAD)
+    .bind(CROWD)
+    .fetch_all(pool)
+    .await
+}
+
+/// Claims what is due of others than these, at both ends of the line: in the middle nobody knows whose it is.
+pub async fn claim_of_others(
+    pool: &PgPool,
+    lease: Duration,
+    limit: usize,
+    crowd: &[Uuid],
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    sqlx::query(concat!(
+        "with first as materialized (
+             select id, user_id from delivery.deliveries
+             where channel = $1 and state = 'pending' and next_attempt_at <= now() order by next_attempt_at limit $4
+         ), last as materialized (
+             select id, user_id from delivery.deliveries
+             where channel = $1 and state = 'pending' and next_attempt_at <= now() order by next_attempt_at desc limit $4
+         ), due as materialized (
+             select d.id
+             from (select * from first union select * from last) ends join delivery.deliveries d using (id)
+             where ends.user_id <> all($5) and d.state = 'pending' and d.next_attempt_at <= now()
+             order by d.next_attempt_at limit $2 for update of d skip locked
+         ), claimed as (
+             update delivery.deliveries d
+             set next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
+             from due where d.id = due.id",
+        claimed_rung!(),
+    ))
+    .bind(CHANNEL)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(milliseconds(lease))
+    .bind(AHEAD)
+    .bind(crowd)
+    .fetch_all(pool)
+    .await
 }
 
 /// The first of each person before the second of any, people behind `last` before the others.
@@ -168,15 +195,8 @@ async fn claim(pool: &PgPool, lease: Duration, limit: usize, last: Uuid) -> Resu
          ), claimed as (
              update delivery.deliveries d
              set state = 'pending', next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
-             from due where d.id = due.id returning ",
-        rung_columns!(),
-        ") select c.*, ",
-        recipient_columns!(),
-        ", extract(epoch from now() - c.fire_at)::float8 as late,
-                extract(epoch from now() - c.fired_at)::float8 as waited,
-                extract(epoch from now() - coalesce(c.held_until, c.fired_at))::float8 as age
-         from ",
-        claimed_with_recipient!(),
+             from due where d.id = due.id",
+        claimed_rung!(),
     ))
     .bind(CHANNEL)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))

@@ -4,8 +4,7 @@
 //! How a claim holds a row is told in `common/delivery`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -341,8 +340,10 @@ pub struct Claims {
     pool: PgPool,
     lease: Duration,
     aside: Aside,
-    /// Whether the last claim found as much as it might take: there may be a crowd.
-    is_full: AtomicBool,
+    /// Told when a claim found as much as it might take: there may be a crowd.
+    full: Notify,
+    /// Whose mails are being set aside.
+    crowd: Mutex<Vec<Uuid>>,
 }
 
 impl Claims {
@@ -352,8 +353,29 @@ impl Claims {
             pool,
             lease,
             aside: Aside::new(aside, wake),
-            is_full: AtomicBool::new(false),
+            full: Notify::new(),
+            crowd: Mutex::default(),
         }
+    }
+
+    /// Sets what crowds have aside, bite by bite beside the claims, for ever.
+    pub async fn set_crowds_aside(&self) -> Result<(), sqlx::Error> {
+        loop {
+            let crowd = match aside::set_crowds_aside(&self.pool).await {
+                Err(error) if !db::classify(&error).is_retryable() => return Err(error),
+                // The next full claim has it looked for again.
+                found => found.unwrap_or_default(),
+            };
+            let done = crowd.is_empty();
+            *self.crowd() = crowd;
+            if done {
+                self.full.notified().await;
+            }
+        }
+    }
+
+    fn crowd(&self) -> MutexGuard<'_, Vec<Uuid>> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Claims what is due, at most `limit`, longest due first, mails about accounts before the others: somebody sits there and
@@ -364,17 +386,26 @@ impl Claims {
             claims.extend(digests::claim(&self.pool, self.lease, limit - claims.len()).await?);
         }
         if claims.len() < limit {
-            if self.is_full.load(Ordering::Relaxed) {
-                aside::set_crowds_aside(&self.pool).await?;
-            }
-            let due = claim_reminders(&self.pool, self.lease, limit - claims.len()).await?;
-            claims.extend(due);
-            self.is_full.store(claims.len() >= limit, Ordering::Relaxed);
+            claims.extend(self.claim_reminders(limit - claims.len()).await?);
         }
         if claims.len() < limit {
             claims.extend(self.claim_aside(limit - claims.len()).await?);
         }
         Ok(claims)
+    }
+
+    /// Reminders that are not set aside, nor about to be.
+    async fn claim_reminders(&self, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
+        let (claimed, crowd) = (Instant::now(), self.crowd().clone());
+        let rows = if crowd.is_empty() {
+            claim_reminders(&self.pool, self.lease, limit).await?
+        } else {
+            aside::claim_of_others(&self.pool, self.lease, limit, &crowd).await?
+        };
+        if rows.len() >= limit {
+            self.full.notify_one();
+        }
+        rung(&self.pool, &rows, claimed).await
     }
 
     async fn claim_aside(&self, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
@@ -480,18 +511,26 @@ macro_rules! claimed_with_recipient {
 }
 pub(crate) use claimed_with_recipient;
 
-/// What is read of a claim `d` of a reminder.
-macro_rules! rung_columns {
+/// The end of a claim of reminders, behind the update of `d` in `claimed`: what [`rung`] reads.
+macro_rules! claimed_rung {
     () => {
-        "d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task, d.kind, d.held_until,
-         d.traceparent"
+        concat!(
+            " returning d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task, d.kind,
+                       d.held_until, d.traceparent
+             ) select c.*, ",
+            $crate::deliveries::recipient_columns!(),
+            ", extract(epoch from now() - c.fire_at)::float8 as late,
+               extract(epoch from now() - c.fired_at)::float8 as waited,
+               extract(epoch from now() - coalesce(c.held_until, c.fired_at))::float8 as age
+             from ",
+            $crate::deliveries::claimed_with_recipient!(),
+        )
     };
 }
-pub(crate) use rung_columns;
+pub(crate) use claimed_rung;
 
-async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<Claim>, sqlx::Error> {
-    let claimed = Instant::now();
-    let rows = sqlx::query(concat!(
+async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<PgRow>, sqlx::Error> {
+    sqlx::query(concat!(
         "with due as (
              select id from delivery.deliveries
              where channel = $1 and state = 'pending' and next_attempt_at <= now()
@@ -500,23 +539,14 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
          ), claimed as (
              update delivery.deliveries d
              set next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
-             from due where d.id = due.id
-             returning ",
-        rung_columns!(),
-        ") select c.*, ",
-        recipient_columns!(),
-        ", extract(epoch from now() - c.fire_at)::float8 as late,
-                extract(epoch from now() - c.fired_at)::float8 as waited,
-                extract(epoch from now() - coalesce(c.held_until, c.fired_at))::float8 as age
-         from ",
-        claimed_with_recipient!(),
+             from due where d.id = due.id",
+        claimed_rung!(),
     ))
     .bind(CHANNEL)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .bind(milliseconds(lease))
     .fetch_all(pool)
-    .await?;
-    rung(pool, &rows, claimed).await
+    .await
 }
 
 /// The claims of reminders.

@@ -101,9 +101,11 @@ impl Sender {
             send_loop,
         } = self;
         let claims = Claims::new(pool.clone(), send_loop.lease, aside, Arc::clone(&send_loop.wake));
-        let channel = channel(&shared, Arc::new(claims), pool, &shutdown);
+        let claims = Arc::new(claims);
+        let channel = channel(&shared, Arc::clone(&claims), pool, &shutdown);
         let result = tokio::select! {
             result = send_loop.run(channel, shutdown) => result,
+            result = claims.set_crowds_aside() => Ok(result?),
             () = shared.close_idle() => Ok(()),
         };
         shared.smtp.close_idle(true).await;

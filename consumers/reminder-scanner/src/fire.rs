@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use db::Patience;
-use futures::future::OptionFuture;
 use schemas::{Actor, Encoded, Event, Head, Reminder, ReminderEvent, ReminderEventKind};
 use service::trace::{Kind, Span, Trace};
 use service::{Backoff, Component, failpoint};
 use sqlx::{PgPool, Postgres, Transaction};
-use tokio::task::spawn_blocking;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::alarm::Alarm;
@@ -74,30 +74,49 @@ impl Firing {
             }
             Some(_) => {}
         }
+        let mut queue = Queue::new(self.batch);
+        let first = Batch::claim(&self.pool, queue.next()).await?;
+        if first.marked.is_empty() {
+            return Ok(BESIDE_OTHERS);
+        }
         // Three batches are under way: one is claimed, the events of the one before are encoded, and those of the one before
         // that are written and committed. Events still go into the outbox batch by batch, so what rings first is published
         // first. When one fails, those after it are undone as they are dropped.
-        let mut queue = Queue::new(self.batch);
-        let claimed = Batch::claim(&self.pool, queue.next()).await?;
-        if claimed.marked.is_empty() {
-            return Ok(BESIDE_OTHERS);
-        }
-        let (mut claimed, mut encoded) = (Some(claimed), None);
-        while claimed.is_some() || encoded.is_some() {
-            self.component.progress();
-            let more = claimed
-                .as_ref()
-                .is_some_and(|batch: &Batch| queue.went(&batch.places()))
-                && !shutdown.is_cancelled();
-            let (next, ready, done) = tokio::join!(
-                OptionFuture::from(more.then(|| Batch::claim(&self.pool, queue.next()))),
-                OptionFuture::from(claimed.take().map(Batch::encode)),
-                OptionFuture::from(encoded.take().map(Events::commit)),
-            );
-            tell(&done.transpose()?.unwrap_or_default());
-            (claimed, encoded) = (next.transpose()?, ready.transpose()?);
-        }
+        let (encoding, encoded) = mpsc::channel(1);
+        let (claimed, committed) = tokio::join!(
+            self.claim(&mut queue, first, encoding, shutdown),
+            self.commit(encoded)
+        );
+        committed?;
+        claimed?;
         Ok(Duration::ZERO)
+    }
+
+    /// Claims batch after batch while there are more and what is claimed can be committed.
+    async fn claim(
+        &self,
+        queue: &mut Queue,
+        first: Batch,
+        encoding: mpsc::Sender<Encoding>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), sqlx::Error> {
+        let mut batch = first;
+        loop {
+            let more = queue.went(&batch.places()) && !shutdown.is_cancelled();
+            if encoding.send(batch.encode()).await.is_err() || !more {
+                return Ok(());
+            }
+            batch = Batch::claim(&self.pool, queue.next()).await?;
+        }
+    }
+
+    /// Commits one after the other what is claimed.
+    async fn commit(&self, mut encoded: mpsc::Receiver<Encoding>) -> Result<(), sqlx::Error> {
+        while let Some(encoding) = encoded.recv().await {
+            self.component.progress();
+            tell(&encoding.commit().await?);
+        }
+        Ok(())
     }
 }
 
@@ -107,12 +126,7 @@ impl Firing {
 /// # Errors
 /// When the database does not answer or refuses; then nothing is done.
 pub async fn fire(pool: &PgPool, limit: usize) -> Result<Vec<Rung>, sqlx::Error> {
-    Batch::claim(pool, (None, limit))
-        .await?
-        .encode()
-        .await?
-        .commit()
-        .await
+    Batch::claim(pool, (None, limit)).await?.encode().commit().await
 }
 
 /// Reminders that are marked, in a transaction that is open.
@@ -136,44 +150,34 @@ impl Batch {
         self.marked.iter().map(|one| one.place).collect()
     }
 
-    async fn encode(self) -> Result<Events, sqlx::Error> {
+    /// Begins with their events, on another thread.
+    fn encode(self) -> Encoding {
         let Self { tx, marked } = self;
-        let encoding = spawn_blocking(move || {
+        let work = spawn_blocking(move || {
             let mut rung = marked.iter().map(Marked::read).collect::<Result<Vec<_>, _>>()?;
             let spans = spans(&mut rung);
             let events = rung.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
-            Ok::<_, sqlx::Error>((rung, events, spans))
+            Ok((rung, events, spans))
         });
-        let (rung, events, spans) = encoding
-            .await
-            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-        Ok(Events {
-            tx,
-            rung,
-            events,
-            spans,
-        })
+        Encoding { tx, work }
     }
 }
 
-/// Reminders that are marked, in a transaction that is open, and their events.
-struct Events {
+/// Reminders that are marked, in a transaction that is open, whose events are being made.
+struct Encoding {
     tx: Transaction<'static, Postgres>,
-    rung: Vec<Rung>,
-    events: Vec<Encoded>,
-    /// They end when it is committed.
-    spans: Vec<Span>,
+    work: JoinHandle<Result<Made, sqlx::Error>>,
 }
 
-impl Events {
+/// What rang, its events, and its spans, which end when it is committed.
+type Made = (Vec<Rung>, Vec<Encoded>, Vec<Span>);
+
+impl Encoding {
     async fn commit(self) -> Result<Vec<Rung>, sqlx::Error> {
-        let Self {
-            tx,
-            rung,
-            events,
-            mut spans,
-        } = self;
-        let done = write(tx, &events).await;
+        let made = self.work.await;
+        let (rung, events, mut spans) =
+            made.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        let done = write(self.tx, &events).await;
         if done.is_err() {
             spans.iter_mut().for_each(|span| span.fail("rolled_back"));
         }

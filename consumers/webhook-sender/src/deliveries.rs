@@ -208,10 +208,12 @@ pub async fn claim(pool: PgPool, config: SendConfig, limit: usize) -> Result<Vec
              select d.id, d.endpoint_id, d.nth, room.room_of_person,
                     row_number() over (partition by room.user_id order by d.nth) as nth_of_person
              from room cross join lateral (
-                 select d.id, d.endpoint_id, row_number() over (order by d.next_attempt_at) as nth
-                 from webhooks.deliveries d
-                 where d.endpoint_id = room.endpoint_id and d.state = 'pending' and d.next_attempt_at <= now()
-                 order by d.next_attempt_at limit least(room.room, $4)
+                 -- They are numbered when they are few: numbering reads all that it is given.
+                 select first.id, first.endpoint_id, row_number() over (order by first.next_attempt_at) as nth
+                 from (select d.id, d.endpoint_id, d.next_attempt_at
+                       from webhooks.deliveries d
+                       where d.endpoint_id = room.endpoint_id and d.state = 'pending' and d.next_attempt_at <= now()
+                       order by d.next_attempt_at limit least(room.room, $4)) first
              ) d
          ), chosen as materialized (
              select id, endpoint_id from due where nth_of_person <= room_of_person order by nth limit $4

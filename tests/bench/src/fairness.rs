@@ -19,6 +19,8 @@ use crate::{events, load, machine, say};
 
 /// What the one person has, all of it due at the same instant.
 const BACKLOG: i64 = 100_000;
+/// A disk that stands still for a moment is the 99th percentile of a run by itself: the row is the median of so many.
+const ROUNDS: usize = 3;
 /// From the preparation's end to that instant: the service starts meanwhile.
 const LEAD: Duration = Duration::from_secs(8);
 /// How long all of the others' may take after the last one's time.
@@ -106,27 +108,33 @@ const WEBHOOKS: Path = Path {
 /// Measures it.
 pub async fn run(quick: bool) -> anyhow::Result<Vec<Row>> {
     let receiver = Receiver::start().await?;
+    let rounds = if quick { 1 } else { ROUNDS };
     let mut rows = Vec::new();
     for path in [REMINDERS, MAILS, WEBHOOKS] {
         // The backlog is what this is about: `--quick` only looks for a shorter time.
         let others = if quick { path.others / 4 } else { path.others };
-        let idle = lateness(&path, others, 0, &receiver).await?;
-        let beside = lateness(&path, others, BACKLOG, &receiver).await?;
-        say(&format!(
-            "fairness, {}: idle {idle:?}, beside a backlog {beside:?}",
-            path.what
-        ));
+        let (mut idle, mut beside) = (Vec::new(), Vec::new());
+        for round in 1..=rounds {
+            idle.push(lateness(&path, others, 0, &receiver).await?);
+            beside.push(lateness(&path, others, BACKLOG, &receiver).await?);
+            say(&format!(
+                "fairness, {}, round {round} of {rounds}: idle {:?}, beside a backlog {:?}",
+                path.what,
+                idle.last(),
+                beside.last()
+            ));
+        }
         rows.push(
             Row::new(
                 format!("others' {}, p99, beside 100 k of one person's", path.what),
                 Unit::Milliseconds,
-                Runs::of([beside.p99_ms]),
+                p99(&beside),
             )
-            .bare(Runs::of([idle.p99_ms]))
+            .bare(p99(&idle))
             .target(Target::RatioAtMost(2.0))
             .details(
-                json!({"others": others, "every_ms": path.every.as_millis(), "p50_ms": beside.p50_ms,
-                            "idle_p50_ms": idle.p50_ms, "backlog_left": beside.left}),
+                json!({"others": others, "every_ms": path.every.as_millis(), "p50_ms": p50(&beside),
+                            "idle_p50_ms": p50(&idle), "backlog_left": beside.iter().map(|run| run.left).collect::<Vec<_>>()}),
             ),
         );
     }
@@ -140,6 +148,14 @@ struct Lateness {
     p99_ms: f64,
     /// Of the backlog, when the last of theirs was done.
     left: i64,
+}
+
+fn p50(runs: &[Lateness]) -> Vec<f64> {
+    runs.iter().map(|run| run.p50_ms).collect()
+}
+
+fn p99(runs: &[Lateness]) -> Runs {
+    Runs::of(runs.iter().map(|run| run.p99_ms))
 }
 
 async fn lateness(path: &Path, others: i64, backlog: i64, receiver: &Receiver) -> anyhow::Result<Lateness> {
