@@ -18,6 +18,8 @@ use crate::deliveries::{CHANNEL, claimed_rung};
 const AHEAD: i64 = 1000;
 /// Whoever has more than so many among these is a crowd.
 const CROWD: i64 = 100;
+/// So many are set aside at once: whoever commits meanwhile waits until all of it is on the disk.
+const BITE: i64 = 250;
 /// People that a claim asks at most.
 const PEOPLE: i64 = 64;
 
@@ -113,7 +115,7 @@ pub async fn set_crowds_aside(pool: &PgPool) -> Result<Vec<Uuid>, sqlx::Error> {
          ), crowded as materialized (
              select d.id from ahead join crowd using (user_id) join delivery.deliveries d using (id)
              where d.state = 'pending' and d.next_attempt_at <= now()
-             for update of d skip locked
+             limit $4 for update of d skip locked
          ), moved as (
              update delivery.deliveries d set state = 'aside' from crowded where d.id = crowded.id returning d.user_id
          )
@@ -122,6 +124,7 @@ pub async fn set_crowds_aside(pool: &PgPool) -> Result<Vec<Uuid>, sqlx::Error> {
     .bind(CHANNEL)
     .bind(AHEAD)
     .bind(CROWD)
+    .bind(BITE)
     .fetch_all(pool)
     .await
 }

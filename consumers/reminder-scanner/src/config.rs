@@ -26,7 +26,7 @@ impl Config {
         let database = DatabaseConfig::from_env(env, "reminder-scanner", 7);
         let kafka = KafkaConfig::from_env(env);
         let registry = RegistryConfig::from_env(env);
-        let batch = BatchConfig::from_env(env, 500);
+        let batch = BatchConfig::from_env(env, 1000);
         let fire_batch = env.within("FIRE_BATCH", 2000, 1..=10_000);
         Some(Self {
             service: service?,

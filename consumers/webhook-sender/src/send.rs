@@ -10,7 +10,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use service::Component;
 use sqlx::PgPool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use webhooks::Signature;
 
@@ -18,8 +18,8 @@ use crate::client::{Answer, Client};
 use crate::deliveries::{self, Attempt, CHANNEL, Claim, GONE, Hook, Target};
 use crate::{Config, SendConfig, metrics, schedule};
 
-/// More is claimed once one place in so many is free; by default as many as one person may hold.
-const BATCH_OF_CAPACITY: usize = 4;
+/// Deliveries that are claimed at most, for each request under way: so that while some are written down others go out.
+const CLAIMS_PER_REQUEST: usize = 4;
 
 /// What requests call us.
 const AGENT: &str = concat!("Carillon-Webhooks/", env!("CARGO_PKG_VERSION"));
@@ -27,6 +27,7 @@ const AGENT: &str = concat!("Carillon-Webhooks/", env!("CARGO_PKG_VERSION"));
 /// Sends what is due.
 pub struct Sender {
     client: Client,
+    turns: Arc<Semaphore>,
     config: SendConfig,
     pool: PgPool,
     send_loop: SendLoop,
@@ -47,10 +48,11 @@ impl Sender {
         component.ready();
         Ok(Self {
             client: Client::new(&config.policy, &config.send).context("the HTTP client cannot be set up")?,
+            turns: Arc::new(Semaphore::new(config.send.in_flight)),
             send_loop: SendLoop {
                 wake,
-                capacity: config.send.in_flight,
-                batch: config.send.in_flight.div_ceil(BATCH_OF_CAPACITY),
+                capacity: config.send.in_flight * CLAIMS_PER_REQUEST,
+                batch: config.send.in_flight,
                 lease: config.send.lease,
                 shutdown_budget: config.service.shutdown_budget,
                 component,
@@ -64,6 +66,7 @@ impl Sender {
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self {
             client,
+            turns,
             config,
             pool,
             send_loop,
@@ -76,7 +79,15 @@ impl Sender {
             leave: call(|()| std::future::ready(Leave::All)),
             next_due: call(move |()| deliveries::next_due(seeing.clone())),
             claim: call(move |limit| deliveries::claim(claiming.clone(), to_claim.clone(), limit)),
-            send: call(move |claim| deliver(client.clone(), config.clone(), claim, stop.clone())),
+            send: call(move |claim| {
+                deliver(
+                    client.clone(),
+                    Arc::clone(&turns),
+                    config.clone(),
+                    claim,
+                    stop.clone(),
+                )
+            }),
             // What has ended makes room at its endpoint.
             record: call(move |outcomes| {
                 let (pool, wake) = (recording.clone(), Arc::clone(&wake));
@@ -99,6 +110,7 @@ impl Sender {
 /// Sends a claim, and leaves in it what happened.
 async fn deliver(
     client: Client,
+    turns: Arc<Semaphore>,
     config: SendConfig,
     mut claim: Claim,
     shutdown: CancellationToken,
@@ -107,9 +119,10 @@ async fn deliver(
         Ok(target) => target,
         Err(reason) => return (claim, Verdict::Suppressed(reason.to_owned())),
     };
-    // Sending must end before the lease does.
+    let turn = shutdown.run_until_cancelled(turns.acquire()).await;
+    // It may have waited for its turn. Sending must end before the lease does.
     let too_late = claim.claimed.elapsed() + config.timeout > config.lease;
-    if too_late || shutdown.is_cancelled() {
+    if too_late || turn.is_none() {
         return (claim, Verdict::GivenBack);
     }
     let attempt = send(&client, &claim, target).await;
