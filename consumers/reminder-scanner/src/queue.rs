@@ -9,9 +9,6 @@ const CROWD: usize = 50;
 /// What is taken at the start while a crowd may stand there. Others wait for that and not for a whole batch.
 const BITE: usize = CROWD;
 
-/// Batches of the others between two bites. Most are empty, and what falls due meanwhile waits for one of them and not for a bite.
-const TURNS: u32 = 3;
-
 /// After so many batches it begins at the start again, whatever is still before it: for what was armed for a time that had
 /// passed, and for crowds.
 const LAP: u32 = 8;
@@ -58,9 +55,6 @@ impl Queue {
             self.crowd = false;
         }
         self.batches += 1;
-        if !full && from.is_some() && self.crowd && self.batches <= TURNS {
-            return true;
-        }
         if !full || self.batches >= LAP {
             (self.from, self.batches) = (None, 0);
             // What is left of a crowd stands before a batch that began behind it.

@@ -13,7 +13,7 @@ pub struct Catcher {
     pub port: u16,
     inbox: String,
     client: reqwest::Client,
-    /// Ends with us: its standard input closes.
+    /// Ends with us, and takes its folder with it: its standard input closes.
     child: Child,
 }
 
@@ -51,7 +51,6 @@ impl Catcher {
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("the mail catcher starts");
         let mut line = String::new();
