@@ -104,27 +104,29 @@ fn last_turn(last: Uuid, people: &[Uuid]) -> Uuid {
 }
 
 /// Sets a bite of the mails aside that stand before those of others, being very many of one person's, and returns who these are.
-pub async fn set_crowds_aside(pool: &PgPool) -> Result<Vec<Uuid>, sqlx::Error> {
+/// Those who are known to be such are so until nothing of theirs is left: otherwise the last hundred of each would go by age.
+pub async fn set_crowds_aside(pool: &PgPool, known: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
         "with ahead as materialized (
              select id, user_id from delivery.deliveries
              where channel = $1 and state = 'pending' and next_attempt_at <= now()
              order by next_attempt_at limit $2
          ), crowd as materialized (
-             select user_id from ahead group by user_id having count(*) > $3
+             select user_id from ahead group by user_id having count(*) > $3 or user_id = any($5)
          ), crowded as materialized (
              select d.id from ahead join crowd using (user_id) join delivery.deliveries d using (id)
              where d.state = 'pending' and d.next_attempt_at <= now()
              limit $4 for update of d skip locked
          ), moved as (
-             update delivery.deliveries d set state = 'aside' from crowded where d.id = crowded.id returning d.user_id
+             update delivery.deliveries d set state = 'aside' from crowded where d.id = crowded.id returning d.id
          )
-         select distinct user_id from moved",
+         select user_id from crowd where exists (select from moved)",
     )
     .bind(CHANNEL)
     .bind(AHEAD)
     .bind(CROWD)
     .bind(BITE)
+    .bind(known)
     .fetch_all(pool)
     .await
 }
@@ -148,10 +150,7 @@ pub async fn claim_of_others(
              from (select * from first union select * from last) ends join delivery.deliveries d using (id)
              where ends.user_id <> all($5) and d.state = 'pending' and d.next_attempt_at <= now()
              order by d.next_attempt_at limit $2 for update of d skip locked
-         ), claimed as (
-             update delivery.deliveries d
-             set next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
-             from due where d.id = due.id",
+         )",
         claimed_rung!(),
     ))
     .bind(CHANNEL)
@@ -195,10 +194,7 @@ async fn claim(pool: &PgPool, lease: Duration, limit: usize, last: Uuid) -> Resu
              ) d order by d.nth, a.turn limit $2
          ), due as materialized (
              select d.id from first join delivery.deliveries d using (id) where d.state = 'aside' for update of d skip locked
-         ), claimed as (
-             update delivery.deliveries d
-             set state = 'pending', next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
-             from due where d.id = due.id",
+         )",
         claimed_rung!(),
     ))
     .bind(CHANNEL)

@@ -361,7 +361,8 @@ impl Claims {
     /// Sets what crowds have aside, bite by bite beside the claims, for ever.
     pub async fn set_crowds_aside(&self) -> Result<(), sqlx::Error> {
         loop {
-            let crowd = match aside::set_crowds_aside(&self.pool).await {
+            let known = self.crowd().clone();
+            let crowd = match aside::set_crowds_aside(&self.pool, &known).await {
                 Err(error) if !db::classify(&error).is_retryable() => return Err(error),
                 // The next full claim has it looked for again.
                 found => found.unwrap_or_default(),
@@ -511,11 +512,15 @@ macro_rules! claimed_with_recipient {
 }
 pub(crate) use claimed_with_recipient;
 
-/// The end of a claim of reminders, behind the update of `d` in `claimed`: what [`rung`] reads.
+/// The end of a claim of reminders, of those in `due`: what [`rung`] reads. `$3` is the lease in milliseconds.
 macro_rules! claimed_rung {
     () => {
         concat!(
-            " returning d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task, d.kind,
+            ", claimed as (
+                update delivery.deliveries d
+                set state = 'pending', next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
+                from due where d.id = due.id
+                returning d.id, d.user_id, d.reminder_id, d.task_id, d.fire_at, d.fired_at, d.attempts, d.task, d.kind,
                        d.held_until, d.traceparent
              ) select c.*, ",
             $crate::deliveries::recipient_columns!(),
@@ -536,10 +541,7 @@ async fn claim_reminders(pool: &PgPool, lease: Duration, limit: usize) -> Result
              where channel = $1 and state = 'pending' and next_attempt_at <= now()
              order by next_attempt_at limit $2
              for update skip locked
-         ), claimed as (
-             update delivery.deliveries d
-             set next_attempt_at = now() + $3 * interval '1 millisecond', attempts = attempts + 1
-             from due where d.id = due.id",
+         )",
         claimed_rung!(),
     ))
     .bind(CHANNEL)

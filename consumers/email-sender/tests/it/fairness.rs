@@ -74,25 +74,24 @@ async fn those_who_have_very_many_take_turns() {
     let (database, catcher) = (Database::create().await, Catcher::start().await);
     for n in 0..3 {
         let user = database.user(&format!("{n}@example.org")).await;
-        backlog(&database, user, 600).await;
+        backlog(&database, user, 200).await;
     }
     let service = Running::start(config(&database, &no_topics(), catcher.port, &[]));
     eventually("all are sent", async || {
-        (count(&database, "sent").await == 1_800).then_some(())
+        (count(&database, "sent").await == 600).then_some(())
     })
     .await;
     service.stop().await;
     let mails = catcher.mails().await;
-    assert_eq!(mails.len(), 1_800);
-    // When the first of them has all of theirs, the others have most: what is claimed before anybody is known to have very many
-    // goes by age, and so does the last of each, which is not very many.
+    assert_eq!(mails.len(), 600);
+    // When the first of them has all of theirs, the others have most.
     let mut seen = std::collections::HashMap::new();
     for mail in &mails {
         let count = seen.entry(mail.to.clone()).or_insert(0);
         *count += 1;
-        if *count == 600 {
+        if *count == 200 {
             break;
         }
     }
-    assert!(seen.values().all(|&count| count > 300), "{seen:?}");
+    assert!(seen.values().all(|&count| count > 120), "{seen:?}");
 }
