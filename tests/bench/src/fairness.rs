@@ -19,7 +19,7 @@ use crate::{events, load, machine, say};
 
 /// What the one person has, all of it due at the same instant.
 const BACKLOG: i64 = 100_000;
-/// A disk that stands still for a moment is the 99th percentile of a run by itself: the row is the median of so many.
+/// A moment in which commits stand still is the 99th percentile of a run by itself: the row is the median of so many.
 const ROUNDS: usize = 3;
 /// From the preparation's end to that instant: the service starts meanwhile.
 const LEAD: Duration = Duration::from_secs(8);
