@@ -379,7 +379,7 @@ class Network(unittest.TestCase):
             self.assertGreater(compared, 1000)
 
     def test_in_comes_who_the_table_says_at_the_port_of_the_service_alone(self):
-        comers = {"ingress-nginx": Side("ingress-nginx"), "monitoring": Side("monitoring"), "default": Side("default"), "internet": Side(address="93.184.215.14")}
+        comers = {"traefik": Side("traefik"), "monitoring": Side("monitoring"), "default": Side("default"), "internet": Side(address="93.184.215.14")}
         for which in OVERLAYS:
             made = overlay(which)
             policies = of(made, "NetworkPolicy")
