@@ -64,10 +64,13 @@ impl KafkaConfig {
         let ssl_ca_location = env.optional::<String>("KAFKA_SSL_CA_LOCATION");
         let topic_prefix = env.or("KAFKA_TOPIC_PREFIX", String::new());
         let group_instance_id = env.optional::<String>("KAFKA_GROUP_INSTANCE_ID");
-        // The broker refuses less than its group.min.session.timeout.ms, 6 s unless changed.
+        // The least that a broker takes unless told otherwise (group.min.session.timeout.ms). Whoever was away for longer joins
+        // as a new member, and the broker waits for the old one for this long before anybody reads on: after Kafka has been
+        // away this is the greater part of what coming back takes. A rebalance too many costs little, as effects are
+        // idempotent.
         let session_timeout = env.duration_ms(
             "KAFKA_SESSION_TIMEOUT_MS",
-            Duration::from_secs(10),
+            Duration::from_secs(6),
             Duration::from_secs(2)..=Duration::from_mins(4),
         );
         if security_protocol.is_some_and(|p| p.starts_with("sasl")) {

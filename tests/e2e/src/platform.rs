@@ -260,8 +260,6 @@ fn environment(service: &str, database: &Database, topics: &Topics, parts: &Part
         ("DATABASE_URL", database.url_at(&parts.postgres, service)),
         ("KAFKA_BOOTSTRAP_SERVERS", parts.kafka.clone()),
         ("KAFKA_TOPIC_PREFIX", topics.config().topic_prefix),
-        // The least that a broker with default settings takes: a killed consumer's partitions are free sooner.
-        ("KAFKA_SESSION_TIMEOUT_MS", "6000".to_owned()),
         ("SCHEMA_REGISTRY_URL", parts.registry.clone()),
         // Receivers of webhooks are on this machine.
         ("WEBHOOK_ALLOW_HTTP", "true".to_owned()),

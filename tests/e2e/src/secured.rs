@@ -124,7 +124,6 @@ impl Secured {
             environment.extend(
                 [
                     ("RUST_LOG", "trace"),
-                    ("KAFKA_SESSION_TIMEOUT_MS", "6000"),
                     // Built for debugging, TLS and SCRAM take their time, and everybody connects at once.
                     ("DATABASE_ACQUIRE_TIMEOUT_MS", "30000"),
                     // The schemas are registered.

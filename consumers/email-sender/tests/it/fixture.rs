@@ -25,7 +25,6 @@ pub fn config(database: &Database, topics: &Topics, smtp_port: u16, more: &[(&st
         ("DATABASE_URL", database.as_str()),
         ("KAFKA_BOOTSTRAP_SERVERS", &kafka.bootstrap_servers),
         ("KAFKA_TOPIC_PREFIX", &kafka.topic_prefix),
-        ("KAFKA_SESSION_TIMEOUT_MS", "6000"),
         ("SCHEMA_REGISTRY_URL", &registry),
         ("HTTP_HOST", "127.0.0.1"),
         ("HTTP_PORT", "0"),
