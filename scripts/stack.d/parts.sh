@@ -120,13 +120,14 @@ answers_postgres() {
   [ "$(psql_as carillon_owner "$(secret DATABASE_PASSWORD)" carillon -c 'SELECT 1' 2>/dev/null)" = 1 ]
 }
 
-# The owner may make databases, roles and trusted extensions; it is no superuser.
+# The owner may make databases, roles and trusted extensions, and order checkpoints, as benchmarks do; it is no superuser.
 after_start_postgres() {
   "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "${PORT[postgres]}" -t 1 || return 0
   psql_as postgres "$(secret POSTGRES_PASSWORD)" postgres >>"$LOGS/postgres.log" 2>&1 <<SQL || return 0
 \\set password '$(secret DATABASE_PASSWORD)'
 SELECT format('CREATE ROLE carillon_owner LOGIN CREATEDB CREATEROLE PASSWORD %L', :'password')
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'carillon_owner') \\gexec
+GRANT pg_checkpoint TO carillon_owner;
 SELECT 'CREATE DATABASE carillon OWNER carillon_owner'
  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'carillon') \\gexec
 SQL

@@ -67,6 +67,9 @@ fn main() -> ExitCode {
 
 /// Runs the chosen parts and prints the table. Whether a target was missed.
 async fn run(args: &Args) -> anyhow::Result<bool> {
+    machine::recycle_wal()
+        .await
+        .context("PostgreSQL could not be made ready")?;
     let mut report = Report::new(Machine::look().await?, args.quick);
     for part in args.parts() {
         let before = machine::busy().await?;
