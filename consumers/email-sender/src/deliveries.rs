@@ -361,7 +361,7 @@ impl Claims {
     /// Sets what crowds have aside, bite by bite beside the claims, for ever.
     pub async fn set_crowds_aside(&self) -> Result<(), sqlx::Error> {
         loop {
-            let known = self.crowd().clone();
+            let (began, known) = (Instant::now(), self.crowd().clone());
             let crowd = match aside::set_crowds_aside(&self.pool, &known).await {
                 Err(error) if !db::classify(&error).is_retryable() => return Err(error),
                 // The next full claim has it looked for again.
@@ -371,6 +371,9 @@ impl Claims {
             *self.crowd() = crowd;
             if done {
                 self.full.notified().await;
+            } else {
+                // Half of the time is for the others' mails.
+                tokio::time::sleep(began.elapsed()).await;
             }
         }
     }

@@ -9,7 +9,7 @@ use schemas::{Actor, Encoded, Event, Head, Reminder, ReminderEvent, ReminderEven
 use service::trace::{Kind, Span, Trace};
 use service::{Backoff, Component, failpoint};
 use sqlx::{PgPool, Postgres, Transaction};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
@@ -97,24 +97,35 @@ impl Firing {
         &self,
         queue: &mut Queue,
         first: Batch,
-        encoding: mpsc::Sender<Encoding>,
+        encoding: mpsc::Sender<(Encoding, oneshot::Sender<()>)>,
         shutdown: &CancellationToken,
     ) -> Result<(), sqlx::Error> {
         let mut batch = first;
         loop {
             let more = queue.went(&batch.places()) && !shutdown.is_cancelled();
-            if encoding.send(batch.encode()).await.is_err() || !more {
+            let (told, committed) = oneshot::channel();
+            if encoding.send((batch.encode(), told)).await.is_err() || !more {
+                return Ok(());
+            }
+            // What others have then waits for one bite of a crowd, and not for a line of them.
+            if queue.bit() && committed.await.is_err() {
                 return Ok(());
             }
             batch = Batch::claim(&self.pool, queue.next()).await?;
         }
     }
 
-    /// Commits one after the other what is claimed.
-    async fn commit(&self, mut encoded: mpsc::Receiver<Encoding>) -> Result<(), sqlx::Error> {
-        while let Some(encoding) = encoded.recv().await {
+    /// Commits one after the other what is claimed, and tells whoever waits for it.
+    async fn commit(
+        &self,
+        mut encoded: mpsc::Receiver<(Encoding, oneshot::Sender<()>)>,
+    ) -> Result<(), sqlx::Error> {
+        while let Some((encoding, committed)) = encoded.recv().await {
             self.component.progress();
-            tell(&encoding.commit().await?);
+            let rung = encoding.commit().await?;
+            // Most do not wait.
+            let _ = committed.send(());
+            tell(&rung);
         }
         Ok(())
     }

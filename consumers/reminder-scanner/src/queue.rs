@@ -22,6 +22,8 @@ pub(crate) struct Queue {
     batches: u32,
     /// A crowd may stand at the start: one was met, or nobody has looked yet.
     crowd: bool,
+    /// The last batch was a bite of one.
+    bit: bool,
 }
 
 impl Queue {
@@ -32,6 +34,7 @@ impl Queue {
             from: None,
             batches: 0,
             crowd: true,
+            bit: false,
         }
     }
 
@@ -39,6 +42,11 @@ impl Queue {
     pub(crate) fn next(&self) -> (Option<Place>, usize) {
         let bite = self.from.is_none() && self.crowd;
         (self.from, if bite { BITE.min(self.most) } else { self.most })
+    }
+
+    /// Whether the last batch was a bite of a crowd.
+    pub(crate) fn bit(&self) -> bool {
+        self.bit
     }
 
     /// That batch was these. Whether there may be more to take.
@@ -49,6 +57,7 @@ impl Queue {
             let same = places.iter().rev().take_while(|place| place == last).count();
             same >= CROWD && same * 2 >= places.len()
         });
+        self.bit = from.is_none() && full && crowd.is_some();
         if full && crowd.is_some() {
             self.crowd = true;
         } else if from.is_none() {
