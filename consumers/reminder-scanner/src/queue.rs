@@ -4,7 +4,7 @@
 use crate::reminders::Place;
 
 /// So many of one person's at one instant, and half of a batch or more, are a crowd.
-const CROWD: usize = 50;
+const CROWD: usize = 25;
 
 /// What is taken at the start while a crowd may stand there. Others wait for that and not for a whole batch.
 const BITE: usize = CROWD;
