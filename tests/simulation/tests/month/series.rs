@@ -416,7 +416,9 @@ impl Simulation {
 
     /// The generators look at the clock.
     pub(crate) async fn make_ahead(&mut self, now: Timestamp) {
-        // That there is something to move again they know when they have heard of it.
+        // That there is something to move again they know when they have heard of it, and what was done a moment ago is still on
+        // its way.
+        self.listen(now, &[]).await;
         if self
             .to_generator
             .iter()
