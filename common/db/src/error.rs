@@ -1,6 +1,7 @@
 //! The one place that decides what a database error means. Everything else asks [`classify`].
 
 use sqlx::Error;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 /// What to do about a database error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +33,21 @@ pub fn classify(error: &Error) -> Failure {
         }
         // The pool hands out no connection in time: all are busy, or none can be made because the server is away.
         Error::PoolTimedOut => Failure::Saturation,
-        Error::Database(error) => error.code().map_or(Failure::Bug, |code| classify_sqlstate(&code)),
+        Error::Database(error) => {
+            let severity = error
+                .try_downcast_ref::<PgDatabaseError>()
+                .map(PgDatabaseError::severity);
+            let ended = matches!(severity, Some(PgSeverity::Fatal | PgSeverity::Panic));
+            error
+                .code()
+                .map_or(Failure::Bug, |code| classify_sqlstate(&code, ended))
+        }
         _ => Failure::Bug,
     }
 }
 
-fn classify_sqlstate(code: &str) -> Failure {
+/// `ended`: the server ended the session, not only the statement.
+fn classify_sqlstate(code: &str, ended: bool) -> Failure {
     match code {
         // too_many_connections; statement_timeout; lock_timeout; out of memory, of disk, of some configured limit.
         "53300" | "57014" | "55P03" => Failure::Saturation,
@@ -49,6 +59,9 @@ fn classify_sqlstate(code: &str) -> Failure {
             Some("08" | "58") => Failure::Transient,
             Some("53") => Failure::Saturation,
             Some("22" | "23") => Failure::Data,
+            // An internal error that ends the session is none of our statement's: on a full disk a session that begins ends
+            // with "could not write init file", XX000.
+            Some("XX") if ended => Failure::Transient,
             _ => Failure::Bug,
         },
     }
@@ -85,8 +98,15 @@ mod tests {
             ("42P01", Failure::Bug),
             ("XX000", Failure::Bug),
         ] {
-            assert_eq!(classify_sqlstate(code), expected, "{code}");
+            assert_eq!(classify_sqlstate(code, false), expected, "{code}");
         }
+    }
+
+    #[test]
+    fn an_internal_error_that_ends_the_session_is_not_the_statements_fault_and_a_refused_role_is_for_good() {
+        assert_eq!(classify_sqlstate("XX000", true), Failure::Transient);
+        assert_eq!(classify_sqlstate("28P01", true), Failure::Bug);
+        assert_eq!(classify_sqlstate("42501", true), Failure::Bug);
     }
 
     #[test]
