@@ -22,7 +22,7 @@ pub struct Known {
     pub ring: i32,
     /// When that is, or was, due.
     pub fire_at: Timestamp,
-    /// The latest of its times that rang or was missed.
+    /// The latest of its times that rang, was missed, or went by meanwhile.
     pub last_fire_at: Option<Timestamp>,
     /// How late it may ring, in seconds; `None` leaves it to the person's setting.
     pub send_late_within_seconds: Option<i64>,

@@ -91,8 +91,9 @@ fn read(row: &PgRow) -> Result<Known, sqlx::Error> {
         },
         ring: if of_before { 0 } else { ring },
         fire_at,
+        // A scanner of before wrote none where a reminder rang for the last time.
         last_fire_at: match state {
-            State::Fired | State::Missed => Some(fire_at),
+            State::Fired | State::Missed => last_fire_at.max(Some(fire_at)),
             State::Armed | State::Cancelled => last_fire_at,
         },
         send_late_within_seconds: row.try_get(9)?,
@@ -129,7 +130,8 @@ pub(crate) async fn arm(tx: &mut PgConnection, arms: &[Arm]) -> Result<(), sqlx:
                  first_at = excluded.first_at, ring = excluded.ring, nag_every_seconds = excluded.nag_every_seconds,
                  nag_times = excluded.nag_times, send_late_within_seconds = excluded.send_late_within_seconds,
                  armed_at = excluded.armed_at, traceparent = excluded.traceparent, handled_at = excluded.handled_at, reason = null,
-                 last_fire_at = case when r.state in ('fired', 'missed') then r.fire_at else r.last_fire_at end",
+                 last_fire_at = case when r.state in ('fired', 'missed') then greatest(r.fire_at, r.last_fire_at)
+                     else r.last_fire_at end",
     )
     .bind(arms.iter().map(|a| a.user_id).collect::<Vec<_>>())
     .bind(arms.iter().map(|a| a.task_id).collect::<Vec<_>>())
@@ -289,7 +291,8 @@ const SEND_LATE_WITHIN_SECONDS: i64 = 24 * 3600;
 /// decided: due is what the database's clock says, and `now()` is when the transaction began, so never ahead of it. Rows
 /// that another replica is firing, or an event is changing, are passed by.
 ///
-/// One that repeats is armed for its first time after now by the same statement: what went by meanwhile is not made up.
+/// One that repeats is armed for its first time after now by the same statement: what went by meanwhile is not made up, and is
+/// remembered as what had its turn.
 pub(crate) async fn ring_due(
     tx: &mut PgConnection,
     limit: usize,
@@ -323,7 +326,8 @@ pub(crate) async fn ring_due(
              ring = case when again then d.ring + step::integer else d.ring end,
              reason = case when missed and not again then 'missed' end,
              fired_at = case when missed then r.fired_at else now() end,
-             last_fire_at = d.fire_at, handled_at = now()
+             last_fire_at = d.fire_at + coalesce(least(step - 1, d.nag_times - d.ring) * d.nag_every_seconds, 0) * interval '1 s',
+             handled_at = now()
          from decided d
              join reminders.tasks t using (user_id, task_id)
              cross join lateral (values (coalesce(d.ring + step <= d.nag_times, false))) as n (again)
