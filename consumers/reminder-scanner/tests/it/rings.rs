@@ -302,6 +302,34 @@ async fn after_an_outage_a_nag_rings_once_or_is_missed_once_and_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_went_by_of_a_nag_does_not_come_back_with_a_change_that_is_heard_of_later() {
+    let world = World::create().await;
+    let user_id = Uuid::now_v7();
+    let first_at = at(-34.0 * MINUTE);
+    let ring = |k: i32| first_at + TimeDelta::minutes(10) * k;
+    let task = nagging(first_at, 2);
+    world.tell(TaskEventKind::Created, user_id, &task).await;
+    let scanner = world.scanner();
+    world.wait_for_state(only(&task), "fired", first_at).await;
+    // Before all that it had been moved to begin ten minutes later: of its new times only the last has not gone by.
+    let mut moved = changed(&task, first_at - TimeDelta::minutes(30));
+    moved.reminders[0].at = Some(ring(1));
+    world.tell(TaskEventKind::Updated, user_id, &moved).await;
+    world.wait_for_state(only(&task), "fired", ring(3)).await;
+    use ReminderEventKind::{Fired, Scheduled};
+    assert_eq!(
+        story(&world, only(&task)).await,
+        [
+            (Scheduled, 0, first_at, None),
+            (Fired, 0, first_at, None),
+            (Scheduled, 2, ring(3), None),
+            (Fired, 2, ring(3), None),
+        ]
+    );
+    scanner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn three_scanners_side_by_side_ring_each_ring_of_many_nags_once() {
     let world = World::create().await;
     let clock = Clock::of(&world).await;
