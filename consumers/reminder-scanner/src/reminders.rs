@@ -91,7 +91,7 @@ fn read(row: &PgRow) -> Result<Known, sqlx::Error> {
         },
         ring: if of_before { 0 } else { ring },
         fire_at,
-        // A scanner of before wrote none where a reminder rang for the last time.
+        // A scanner of before these columns wrote none.
         last_fire_at: match state {
             State::Fired | State::Missed => last_fire_at.max(Some(fire_at)),
             State::Armed | State::Cancelled => last_fire_at,

@@ -87,7 +87,7 @@ pub async fn busy() -> anyhow::Result<f64> {
 
 /// Writes as much WAL as PostgreSQL keeps, and has it made ready to be used again, as it is in a database that has been in use. In
 /// a new one a commit waits, 16 MB after 16 MB, until a file of zeros is made and on the disk: ten milliseconds on a quick
-/// disk that does nothing else, and tenths of a second on others.
+/// disk that does nothing else.
 pub async fn recycle_wal() -> anyhow::Result<()> {
     let mut server = sqlx::PgConnection::connect(&stack("DATABASE_URL")).await?;
     sqlx::query(
