@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -39,7 +40,7 @@ class Rollout(unittest.TestCase):
                 ["scripts/deploy", "k8s/overlays/local", *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
             )
             self.applied = applied.read_text() if applied.exists() else ""
-            return done, calls.read_text().splitlines()
+            return done, calls.read_text().splitlines() if calls.exists() else []
 
     def test_jobs_are_complete_before_any_service_is_changed(self):
         done, calls = self.deploy()
@@ -78,6 +79,19 @@ class Rollout(unittest.TestCase):
         self.assertEqual({call for call in calls if call.startswith("undo")}, UNDONE)
         self.assertIn("the platform does not do its job", done.stderr)
         self.assertIn("what was there before does not do its job either", done.stderr)
+
+    def test_a_platform_that_could_not_be_asked_is_not_changed(self):
+        with tempfile.TemporaryDirectory() as without_jq:
+            for tool in ("bash", "curl", "dirname", "readlink"):
+                os.symlink(shutil.which(tool), Path(without_jq) / tool)
+            for url, settings, why in [
+                ("carillon.example.org", {}, "carillon.example.org is no URL"),
+                ("https://carillon.example.org", {"PATH": without_jq}, "needs jq"),
+                ("https://carillon.example.org", {"KUBECTL": "/nowhere/kubectl"}, "needs /nowhere/kubectl"),
+            ]:
+                done, calls = self.deploy(url, **settings)
+                self.assertEqual((done.returncode, calls), (2, []))
+                self.assertIn(why, done.stderr)
 
     def test_every_pod_of_ours_runs_the_image_that_is_asked_for(self):
         image = "registry.example.org/carillon@sha256:" + 64 * "0"

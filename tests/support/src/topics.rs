@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionLi
 use schemas::{Encoded, Event};
 use uuid::Uuid;
 
-use crate::stack;
+use crate::{eventually, stack};
 
 /// The declared topics under a prefix of their own.
 #[derive(Debug, Clone)]
@@ -75,12 +75,22 @@ impl Topics {
     pub async fn widen(&self, topic: &str, max_record_bytes: usize) {
         let admin: AdminClient<DefaultClientContext> = self.config.client("test").create().unwrap();
         let (name, bytes) = (self.config.prefixed(topic), max_record_bytes.to_string());
+        let topic = ResourceSpecifier::Topic(&name);
         let change = AlterConfig::new(ResourceSpecifier::Topic(&name)).set("max.message.bytes", &bytes);
-        let changed = admin
+        admin
             .alter_configs([&change], &AdminOptions::new())
             .await
             .unwrap();
-        assert!(changed.iter().all(Result::is_ok), "{changed:?}");
+        // rdkafka keeps a refusal to itself here, so what the topic has now is what counts.
+        eventually("the topic takes larger records", async || {
+            let described = admin
+                .describe_configs([&topic], &AdminOptions::new())
+                .await
+                .unwrap();
+            let setting = described[0].as_ref().ok()?.get("max.message.bytes")?;
+            (setting.value.as_deref() == Some(&bytes)).then_some(())
+        })
+        .await;
     }
 
     /// The topics under `prefix`, which exist or not.
