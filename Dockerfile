@@ -4,10 +4,10 @@
 # Both base images are arguments, so that it can be built where only local ones exist (scripts/image --local).
 
 # The Rust of rust-toolchain.toml, with a C and C++ compiler, make, pkg-config and OpenSSL's headers.
-ARG BUILD_IMAGE=rust:1.95.0-bookworm
+ARG BUILD_IMAGE=rust:1.95.0-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1
 # The C library, libgcc, OpenSSL 3, certificates; neither a shell nor a package manager. It must be of the build image's Debian.
-# Distroless has no tags of versions: releases give its digest here.
-ARG RUN_IMAGE=gcr.io/distroless/cc-debian12:nonroot
+# Distroless has no tags of versions: `docker buildx imagetools inspect gcr.io/distroless/cc-debian12:nonroot` tells the newest digest.
+ARG RUN_IMAGE=gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f
 
 # ---- what decides about dependencies, and nothing else: sources are empty, so that a change of code keeps the layer
 # in which all dependencies are compiled

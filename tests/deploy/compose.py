@@ -6,6 +6,7 @@ import unittest
 
 from project import ROOT, password, port, read, role, run, services
 
+DIGEST = r"^sha256:[0-9a-f]{64}$"
 PROFILES = [word for name in ("logs", "traces", "chaos") for word in ("--profile", name)]
 
 
@@ -72,10 +73,17 @@ class Compose(unittest.TestCase):
         self.assertEqual({port["host_ip"] for port in published}, {"127.0.0.1"})
         self.assertEqual(len({port["published"] for port in published}), len(published))
 
-    def test_every_image_of_others_has_a_version(self):
+    def test_every_image_of_others_has_a_version_and_all_but_three_a_digest(self):
+        by_tag_alone = set()
         for name, made in self.file["services"].items():
             if name not in self.ours:
-                self.assertRegex(made["image"], r":v?\d+\.\d+\.\d+$|:\d+\.\d+-\w+$", name)
+                tagged, _, digest = made["image"].partition("@")
+                self.assertRegex(tagged, r":v?\d+\.\d+\.\d+$|:\d+\.\d+-\w+$", name)
+                if digest:
+                    self.assertRegex(digest, DIGEST, name)
+                else:
+                    by_tag_alone.add(name)
+        self.assertEqual(by_tag_alone, {"redpanda", "console", "chaos"})
 
     def test_what_is_mounted_is_there_and_what_is_kept_is_in_a_named_volume(self):
         named = set(self.file["volumes"])
@@ -106,6 +114,14 @@ class Image(unittest.TestCase):
         version = re.search(r'channel = "([\d.]+)"', read("rust-toolchain.toml"))[1]
         for path in ("Dockerfile", "docker-compose.yml", ".env.sample"):
             self.assertIn(f"rust:{version}-bookworm", read(path), path)
+
+    def test_its_bases_are_by_digest_and_the_same_wherever_they_are_named(self):
+        bases = dict(re.findall(r"^ARG (\w+_IMAGE)=(.*)$", read("Dockerfile"), re.MULTILINE))
+        self.assertEqual(bases.keys(), {"BUILD_IMAGE", "RUN_IMAGE"})
+        for name, image in bases.items():
+            self.assertRegex(image.partition("@")[2], DIGEST, name)
+            self.assertIn(f"${{{name}:-{image}}}", read("docker-compose.yml"))
+            self.assertIn(f"#{name}={image}\n", read(".env.sample"))
 
     def test_it_runs_as_nobody_by_number_and_asks_for_its_health_without_a_shell(self):
         last = read("Dockerfile").split("\nFROM ")[-1]

@@ -240,9 +240,15 @@ class Policies(unittest.TestCase):
 
     def test_an_image_has_a_version_and_never_the_latest(self):
         for _, _, _, container in self.each():
-            tag = re.fullmatch(r".*:([^:/]+)", container["image"])
+            tag = re.fullmatch(r".*:([^:/]+)", container["image"].partition("@")[0])
             self.assertTrue(tag, container["image"])
             self.assertNotEqual(tag[1], "latest")
+
+    def test_images_of_others_are_those_of_compose(self):
+        composed = set(re.findall(r"^ +image: (.*)$", read("docker-compose.yml"), re.MULTILINE))
+        others = {container["image"] for _, _, _, container in self.each() if "carillon" not in container["image"]}
+        self.assertEqual(len(others), 3)
+        self.assertLessEqual(others, composed)
 
     def test_a_service_is_probed_for_life_and_readiness_apart_and_has_time_to_start(self):
         for pod, labels, _, container in self.each():

@@ -103,10 +103,12 @@ class Workflows(unittest.TestCase):
 
     def test_ci_builds_with_the_toolchain_of_the_checkout(self):
         version = re.search(r'channel = "([\d.]+)"', read("rust-toolchain.toml"))[1]
+        image = re.search(r"^ARG BUILD_IMAGE=(.*)$", read("Dockerfile"), re.MULTILINE)[1]
+        self.assertTrue(image.startswith(f"rust:{version}-bookworm@sha256:"), image)
         self.assertGreater(sum("container" in made for _, _, made in jobs()), 3)
         for name, job, made in jobs():
             if "container" in made:
-                self.assertEqual(made["container"], f"rust:{version}-bookworm", f"{name} {job}")
+                self.assertEqual(made["container"], image, f"{name} {job}")
 
     def test_everything_that_pins_versions_is_looked_at_for_newer_ones(self):
         updates = yaml.safe_load(read(".github/dependabot.yml"))["updates"]
