@@ -6,7 +6,7 @@ import math
 from datetime import datetime, timezone
 from pathlib import Path
 
-from matplotlib import dates
+from matplotlib import dates, rcParams
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -16,8 +16,12 @@ COLUMNS = 24
 WIDTH_INCHES = 13
 ROW_INCHES = 0.3
 STEP_SECONDS = 1
-# Lines of one panel, and rows of a table, after which the rest is only counted.
+# Rows of a table, after which the rest is only counted.
 MOST = 12
+# Lines that get a name: those that rise the highest.
+NAMED = 6
+# Letters stay letters: a third of the size, and they can be searched.
+rcParams["svg.fonttype"] = "none"
 
 
 def draw(folder, ask, begin, end):
@@ -62,11 +66,12 @@ def unit_of(panel):
 
 def lines(axes, panel, of):
     """Lines over time, and limits in red."""
-    count = 0
-    for target in panel["targets"]:
-        for name, _, times, values in of(target):
-            count += 1
-            axes.plot(times, values, linewidth=1, label=name if count <= MOST else None)
+    found = [(name, times, values) for target in panel["targets"] for name, _, times, values in of(target)]
+    found.sort(key=lambda one: max((value for value in one[2] if math.isfinite(value)), default=0), reverse=True)
+    for at, (name, times, values) in enumerate(found):
+        # Of those that are zero throughout one is enough.
+        if at < NAMED or any(values):
+            axes.plot(times, values, linewidth=1, label=name if at < NAMED else None)
     axes.set_ylim(bottom=0)
     top = axes.get_ylim()[1]
     for step in panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", []):
@@ -75,8 +80,10 @@ def lines(axes, panel, of):
     axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S"))
     axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=5))
     axes.set_ylabel(unit_of(panel), fontsize=6)
-    if panel.get("options", {}).get("legend", {}).get("showLegend") and count:
-        axes.legend(fontsize=5, frameon=False, loc="upper left", ncols=1 + count // 7)
+    if panel.get("options", {}).get("legend", {}).get("showLegend") and found:
+        legend = axes.legend(fontsize=5, loc="upper left", title=f"and {len(found) - NAMED} more" if len(found) > NAMED else None)
+        legend.get_title().set_fontsize(5)
+        legend.get_frame().set(alpha=0.7, linewidth=0)
 
 
 def number(axes, panel, of):
@@ -112,7 +119,7 @@ def heat(axes, panel, of):
             row[columns[time]] = 0.0 if math.isnan(value) else value
         grid.append([max(up - down, 0.0) for up, down in zip(row, below, strict=True)])
         below = row
-    axes.pcolormesh(times, range(len(buckets)), [[v or math.nan for v in row] for row in grid], cmap="Oranges", norm=LogNorm(), shading="nearest")
+    axes.pcolormesh(times, range(len(buckets)), [[v or math.nan for v in row] for row in grid], cmap="Oranges", norm=LogNorm(), shading="nearest", rasterized=True)
     axes.set_yticks(range(len(buckets)), [f"{le:g}" for le, _, _ in buckets])
     axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S"))
     axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=5))

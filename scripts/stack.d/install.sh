@@ -81,7 +81,7 @@ install_packages() {
   fi
   (
     umask 022 # ours is strict, and packages make folders for everybody
-    exec 8>>/var/lock/carillon-apt.lock
+    exec 8</var/lib/dpkg
     flock -n 8 || { say "Waiting for another stack that installs packages…" && flock -w 1800 8; }
     missing_packages # another stack may have installed them meanwhile
     [ ${#MISSING[@]} -gt 0 ] || exit 0
