@@ -10,7 +10,6 @@ use sqlx::PgConnection;
 use tokio::sync::Notify;
 
 use crate::deliveries::{self, Arranged};
-use crate::digests;
 
 /// Writes a delivery for every reminder that fired or was missed, if it is to be mailed.
 #[derive(Debug)]
@@ -43,7 +42,7 @@ impl Handler for ArmDeliveries {
             .zip(decisions)
             .filter_map(|((event, occasion), decision)| Arranged::of(event, occasion.kind, decision.email))
             .collect();
-        digests::open(tx, &mut arranged).await?;
+        deliveries::open_digests(tx, &mut arranged).await?;
         deliveries::insert(tx, &arranged).await?;
         Ok(())
     }

@@ -1,12 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-mod aside;
 mod bounce;
 mod calendar;
 mod circuit;
 mod config;
 mod deliveries;
-mod digests;
 mod handler;
 mod intake;
 mod language;

@@ -12,7 +12,8 @@ use sqlx::{PgPool, Row};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::deliveries::{CHANNEL, claimed_rung};
+use super::CHANNEL;
+use super::reminders::claimed_rung;
 
 /// How far a look at what is due goes.
 const AHEAD: i64 = 1000;

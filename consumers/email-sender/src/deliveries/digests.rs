@@ -12,9 +12,8 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use crate::deliveries::{
-    self, Arranged, CHANNEL, Claim, How, Outcome, What, claimed_with_recipient, recipient_columns,
-};
+use super::claim::{claimed_with_recipient, from_row, recipient_columns, trace};
+use super::{Arranged, CHANNEL, Claim, How, Outcome, What};
 use crate::moot;
 
 /// The state of a delivery that waits for its digest.
@@ -149,7 +148,7 @@ pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<C
             let due_at = row.try_get("due_at")?;
             let traces = items.iter().filter_map(|item| item.trace).collect();
             let collection = Collection { due_at, items, moot };
-            deliveries::from_row(row, What::Digest(collection), traces, claimed)
+            from_row(row, What::Digest(collection), traces, claimed)
         })
         .collect()
 }
@@ -178,7 +177,7 @@ async fn items(pool: &PgPool, digests: &[Uuid]) -> Result<HashMap<Uuid, Vec<Item
             fire_at: row.try_get("fire_at")?,
             missed: kind == preferences::Kind::ReminderMissed.name(),
             task: task.map(|Json(task)| task),
-            trace: deliveries::trace(&row)?,
+            trace: trace(&row)?,
         });
     }
     Ok(items)
