@@ -23,3 +23,4 @@ pub use metrics::{Outcome, count_events};
 pub use producer::{Producer, ProducerContext};
 pub use record::{Place, Record};
 pub use registry::{Registry, RegistryError, RegistrySetupError};
+pub use spans::event_span;

@@ -31,24 +31,12 @@ impl Spans {
         let records = batch
             .iter_mut()
             .filter_map(|record| {
-                let cause = record.trace?;
-                let name = format_args!("process {}", record.topic);
-                let mut span = Span::following(name, Kind::Consumer, &[cause])?;
-                span.set("messaging.system", "kafka");
-                span.set("messaging.operation.type", "process");
+                let mut span = event_span(Kind::Consumer, &record.topic, record.trace?, |name| {
+                    record.header(name)
+                })?;
                 span.set("messaging.consumer.group.name", group);
-                span.set("messaging.destination.name", record.topic.clone());
                 span.set("messaging.destination.partition.id", record.partition.to_string());
                 span.set("messaging.kafka.offset", record.offset);
-                for (name, header) in [
-                    ("event.id", "ce_id"),
-                    ("event.type", "ce_type"),
-                    ("event.subject", "ce_subject"),
-                ] {
-                    if let Some(value) = record.header(header) {
-                        span.set(name, value.to_owned());
-                    }
-                }
                 if let Some(whole) = &whole {
                     span.link(whole.trace());
                 }
@@ -83,6 +71,35 @@ impl Drop for Spans {
             self.records.iter_mut().for_each(|span| span.fail("given_up"));
         }
     }
+}
+
+/// The span of an event that is published (`Kind::Producer`) or processed (`Kind::Consumer`), which goes on with its `cause`; `None`
+/// when it is not exported. It says which event it is, by its headers.
+#[must_use]
+pub fn event_span<'h>(
+    kind: Kind,
+    topic: &str,
+    cause: Trace,
+    header: impl Fn(&str) -> Option<&'h str>,
+) -> Option<Span> {
+    let (verb, operation) = match kind {
+        Kind::Producer => ("publish", "send"),
+        _ => ("process", "process"),
+    };
+    let mut span = Span::following(format_args!("{verb} {topic}"), kind, &[cause])?;
+    span.set("messaging.system", "kafka");
+    span.set("messaging.operation.type", operation);
+    span.set("messaging.destination.name", topic.to_owned());
+    for (name, header_name) in [
+        ("event.id", "ce_id"),
+        ("event.type", "ce_type"),
+        ("event.subject", "ce_subject"),
+    ] {
+        if let Some(value) = header(header_name) {
+            span.set(name, value.to_owned());
+        }
+    }
+    Some(span)
 }
 
 /// Says in the log that a record is handled.

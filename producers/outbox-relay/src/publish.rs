@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use chrono::Utc;
-use kafka::{KafkaConfig, Login, Producer, Registry, RegistryError};
+use kafka::{KafkaConfig, Login, Producer, Registry, RegistryError, event_span};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::DeliveryFuture;
@@ -204,19 +204,9 @@ impl Drop for Publisher {
 /// The span of an event that is published, if it is exported. Consumers go on from it.
 fn span(topic: &str, headers: &mut HashMap<String, String>) -> Option<Span> {
     let cause = headers.get(TRACEPARENT).and_then(|parent| Trace::parse(parent))?;
-    let mut span = Span::following(format_args!("publish {topic}"), Kind::Producer, &[cause])?;
-    span.set("messaging.system", "kafka");
-    span.set("messaging.operation.type", "send");
-    span.set("messaging.destination.name", topic.to_owned());
-    for (name, header) in [
-        ("event.id", "ce_id"),
-        ("event.type", "ce_type"),
-        ("event.subject", "ce_subject"),
-    ] {
-        if let Some(value) = headers.get(header) {
-            span.set(name, value.clone());
-        }
-    }
+    let span = event_span(Kind::Producer, topic, cause, |name| {
+        headers.get(name).map(String::as_str)
+    })?;
     headers.extend([span.trace().header()]);
     Some(span)
 }
