@@ -129,7 +129,7 @@ impl Client {
             match request.send().await {
                 Ok(answer) if answer.status().is_success() => {
                     let status = answer.status();
-                    if status == StatusCode::NO_CONTENT {
+                    if status == StatusCode::NO_CONTENT || answer.content_length() == Some(0) {
                         return (status, Value::Null);
                     }
                     if let Ok(body) = answer.json().await {

@@ -95,6 +95,26 @@ async fn one_trace_leads_from_the_request_to_the_mail_and_neither_it_nor_a_log_s
     assert_eq!(root.parent, "", "the trace begins with the request");
     assert_eq!(root.attribute("http.response.status_code").unwrap(), "201");
 
+    for (path, body) in [
+        ("/api/auth/verify-email/send", None),
+        ("/api/auth/forgot-password", Some(json!({"email": address}))),
+    ] {
+        ada.call(Method::POST, path, body).await;
+        eventually(
+            "the mail about the account follows from its request",
+            async || {
+                let spans = collector.spans();
+                let request = spans.iter().find(|span| span.name == format!("POST {path}"))?;
+                let mail = spans
+                    .iter()
+                    .find(|span| span.service == "email-sender" && span.parent == request.id)?;
+                assert_eq!((mail.name.as_str(), &mail.trace), ("send email", &request.trace));
+                Some(())
+            },
+        )
+        .await;
+    }
+
     let with = |steps: &[(&'static str, &'static str)]| [&TO_THE_REMINDER[..], steps].concat();
     let to_the_mail = with(&[
         ("email-sender", "process task-reminders"),

@@ -6,7 +6,7 @@ use delivery::{milliseconds, since};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row};
 
-use super::claim::from_row;
+use super::claim::{from_row, trace};
 use super::{AccountMail, Claim, Outcome, Purpose, What};
 
 /// Claims what is due, longest due first.
@@ -23,7 +23,7 @@ pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<C
              set next_attempt_at = now() + $2 * interval '1 millisecond', attempts = attempts + 1
              from due where m.id = due.id
              returning m.id, m.user_id, m.kind, m.link_token, m.attempts, m.created_at, m.expires_at,
-                       m.email as address, m.detail
+                       m.email as address, m.detail, m.traceparent
          )
          select c.*, case when u.id is not null then coalesce(c.address, u.email) end as email, u.name, u.timezone, u.language, u.attach_ics,
                 s.reason as suppressed, u.email_verified_at is not null and coalesce(c.address = u.email, true) as verified,
@@ -52,7 +52,8 @@ pub async fn claim(pool: &PgPool, lease: Duration, limit: usize) -> Result<Vec<C
                 good_for,
                 detail: row.try_get("detail")?,
             };
-            from_row(row, What::Account(mail), Vec::new(), claimed)
+            let traces = trace(row)?.into_iter().collect();
+            from_row(row, What::Account(mail), traces, claimed)
         })
         .collect()
 }

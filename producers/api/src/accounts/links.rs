@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use service::trace::Trace;
 use sqlx::{PgConnection, PgExecutor, Row};
 use uuid::Uuid;
 
@@ -75,8 +76,8 @@ pub async fn send(
 ) -> Result<bool, sqlx::Error> {
     let token = opaque::random();
     let done = sqlx::query(with_link!(
-        "insert into delivery.account_mails (id, user_id, kind, link_token, expires_at)
-         select $8, $1, $2, $9, expires_at from link"
+        "insert into delivery.account_mails (id, user_id, kind, link_token, expires_at, traceparent)
+         select $8, $1, $2, $9, expires_at, $10 from link"
     ))
     .bind(user_id)
     .bind(purpose.name())
@@ -87,6 +88,7 @@ pub async fn send(
     .bind(PAUSE.as_secs_f64())
     .bind(Uuid::now_v7())
     .bind(&token)
+    .bind(traceparent())
     .execute(db)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -111,11 +113,11 @@ pub async fn send_change(
         ", address as (
              select exists (select from accounts.users where lower(email) = lower($4) and id <> $1) as taken
          )
-         insert into delivery.account_mails (id, user_id, kind, link_token, email, expires_at)
-         select $8, $1, case when taken then 'address_taken' else $2 end, case when not taken then $9 end, $4, expires_at
+         insert into delivery.account_mails (id, user_id, kind, link_token, email, expires_at, traceparent)
+         select $8, $1, case when taken then 'address_taken' else $2 end, case when not taken then $9 end, $4, expires_at, $12
          from link, address
          union all
-         select $10, $1, 'email_changing', null, $11, expires_at from link"
+         select $10, $1, 'email_changing', null, $11, expires_at, $12 from link"
     ))
     .bind(user_id)
     .bind(Purpose::ChangeEmail.name())
@@ -128,9 +130,15 @@ pub async fn send_change(
     .bind(&token)
     .bind(Uuid::now_v7())
     .bind(old)
+    .bind(traceparent())
     .execute(db)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// The trace that the mail goes on with.
+fn traceparent() -> Option<String> {
+    Trace::current().map(|trace| trace.to_string())
 }
 
 /// Uses a link: it is gone, whatever comes of it. Returns the person and the address that it was mailed to.

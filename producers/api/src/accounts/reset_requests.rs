@@ -2,6 +2,7 @@
 //! itself writes one row, the same for every address, and looks at no account; a moment later the row becomes a mail or
 //! nothing, in one transaction. A crash in between loses none: whichever replica comes next finds the row.
 
+use service::trace::Trace;
 use sqlx::{PgExecutor, PgPool, Row};
 use uuid::Uuid;
 
@@ -13,9 +14,10 @@ use super::user;
 /// # Errors
 /// When the database does not answer or refuses.
 pub async fn insert(db: impl PgExecutor<'_>, email: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("insert into accounts.reset_requests (id, email) values ($1, $2)")
+    sqlx::query("insert into accounts.reset_requests (id, email, traceparent) values ($1, $2, $3)")
         .bind(Uuid::now_v7())
         .bind(email)
+        .bind(Trace::current().map(|trace| trace.to_string()))
         .execute(db)
         .await?;
     Ok(())
@@ -30,7 +32,7 @@ pub async fn answer_one(pool: &PgPool) -> Result<bool, sqlx::Error> {
     let row = sqlx::query(
         "delete from accounts.reset_requests where id =
              (select id from accounts.reset_requests order by id limit 1 for update skip locked)
-         returning email, created_at > now() - interval '1 hour' as awaited",
+         returning email, traceparent, created_at > now() - interval '1 hour' as awaited",
     )
     .fetch_optional(&mut *tx)
     .await?;
@@ -41,7 +43,12 @@ pub async fn answer_one(pool: &PgPool) -> Result<bool, sqlx::Error> {
     if row.try_get("awaited")?
         && let Some((user, _)) = user::find_by_email(&mut *tx, row.try_get("email")?).await?
     {
-        links::send(&mut *tx, user.id, Purpose::ResetPassword, &user.email).await?;
+        let parent: Option<&str> = row.try_get("traceparent")?;
+        let send = links::send(&mut *tx, user.id, Purpose::ResetPassword, &user.email);
+        match parent.and_then(Trace::parse) {
+            Some(trace) => trace.scope(send).await?,
+            None => send.await?,
+        };
     }
     tx.commit().await?;
     Ok(true)
