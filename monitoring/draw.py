@@ -69,7 +69,7 @@ def lines(axes, panel, of):
     found = [(name, times, values) for target in panel["targets"] for name, _, times, values in of(target)]
     found.sort(key=lambda one: max((value for value in one[2] if math.isfinite(value)), default=0), reverse=True)
     for at, (name, times, values) in enumerate(found):
-        # Of those that are zero throughout one is enough.
+        # Behind the named ones, what is zero throughout is left out.
         if at < NAMED or any(values):
             axes.plot(times, values, linewidth=1, label=name if at < NAMED else None)
     axes.set_ylim(bottom=0)

@@ -163,35 +163,29 @@ pub enum RecordError {
     Encode(#[from] schemas::EncodeError),
 }
 
-/// The parameters that outcomes are written by, as a table `o`: for the text of a query that [`write()`] runs.
+/// The text of a query that [`write()`] runs: what outcomes `o` change in a table of deliveries `d`, what changes there beside it, and
+/// what is returned of each row beside its outcome's number. An outcome counts for a row that its claim still holds. An end is so
+/// long ago as the statement was sent; when the transaction began, which `now()` says, it may not have been yet.
 #[macro_export]
-macro_rules! outcome_columns {
-    () => {
-        "unnest($1::int8[], $2::uuid[], $3::int4[], $4::text[], $5::int4[], $6::int8[], $7::int8[], $8::text[], $9::text[])
-              as o (n, id, attempt, state, untried, wait_ms, ago_ms, message_id, reason)"
-    };
-}
-
-/// What outcomes `o` change in a table of deliveries `d`. An end is so long ago as the statement was sent; when the transaction
-/// began, which `now()` says, it may not have been yet.
-#[macro_export]
-macro_rules! outcome_changes {
-    () => {
-        "state = o.state,
+macro_rules! outcome_update {
+    (update $table:literal, set $more:literal, returning $($columns:literal)?) => {
+        concat!(
+            "update ",
+            $table,
+            " d set state = o.state,
              attempts = d.attempts - o.untried,
              next_attempt_at = case when o.state = 'pending' then now() + o.wait_ms * interval '1 millisecond'
                                     else d.next_attempt_at end,
              last_error = coalesce(o.reason, d.last_error),
              finished_at = case when o.state <> 'pending'
-                                then clock_timestamp() - o.ago_ms * interval '1 millisecond' end"
-    };
-}
-
-/// Which rows `d` an outcome `o` counts for.
-#[macro_export]
-macro_rules! outcome_holds {
-    () => {
-        "d.id = o.id and d.state = 'pending' and (d.attempts = o.attempt or o.state = 'sent')"
+                                then clock_timestamp() - o.ago_ms * interval '1 millisecond' end, ",
+            $more,
+            " from unnest($1::int8[], $2::uuid[], $3::int4[], $4::text[], $5::int4[], $6::int8[], $7::int8[], $8::text[], $9::text[])
+              as o (n, id, attempt, state, untried, wait_ms, ago_ms, message_id, reason)
+             where d.id = o.id and d.state = 'pending' and (d.attempts = o.attempt or o.state = 'sent')
+             returning o.n",
+            $(", ", $columns)?
+        )
     };
 }
 

@@ -341,14 +341,10 @@ pub async fn record(
         .execute(&mut *tx)
         .await?;
     let numbered: Vec<_> = outcomes.iter().enumerate().collect();
-    let query = concat!(
-        "update webhooks.deliveries d set claimed = false, ",
-        delivery::outcome_changes!(),
-        " from ",
-        delivery::outcome_columns!(),
-        " where ",
-        delivery::outcome_holds!(),
-        " returning o.n, extract(epoch from d.finished_at - d.occurred_at)::float8 as took"
+    let query = delivery::outcome_update!(
+        update "webhooks.deliveries",
+        set "claimed = false",
+        returning "extract(epoch from d.finished_at - d.occurred_at)::float8 as took"
     );
     let written = delivery::write(&mut tx, query, &numbered).await?;
     log(&mut tx, &outcomes).await?;

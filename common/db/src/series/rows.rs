@@ -87,15 +87,26 @@ pub async fn insert(tx: &mut PgConnection, user_id: Uuid, series: &Series) -> Re
 /// # Errors
 /// When the database does not answer or refuses.
 pub async fn get(db: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<Option<Series>, sqlx::Error> {
-    let row = sqlx::query(concat!(
+    let query = concat!(
         "select ",
         selected!(),
         " from tasks.series where user_id = $1 and id = $2 and deleted_at is null"
-    ))
-    .bind(user_id)
-    .bind(id)
-    .fetch_optional(&mut *db)
-    .await?;
+    );
+    one(db, query, user_id, id).await
+}
+
+/// The series that a query finds by its owner and its id.
+async fn one(
+    db: &mut PgConnection,
+    query: &'static str,
+    user_id: Uuid,
+    id: Uuid,
+) -> Result<Option<Series>, sqlx::Error> {
+    let row = sqlx::query(query)
+        .bind(user_id)
+        .bind(id)
+        .fetch_optional(&mut *db)
+        .await?;
     match row {
         Some(row) => read(db, user_id, &row).await.map(Some),
         None => Ok(None),
@@ -136,19 +147,12 @@ pub async fn list(
 /// # Errors
 /// When the database does not answer or refuses.
 pub async fn lock(tx: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<Option<Series>, sqlx::Error> {
-    let row = sqlx::query(concat!(
+    let query = concat!(
         "select ",
         selected!(),
         " from tasks.series where user_id = $1 and id = $2 and deleted_at is null for update"
-    ))
-    .bind(user_id)
-    .bind(id)
-    .fetch_optional(&mut *tx)
-    .await?;
-    match row {
-        Some(row) => read(tx, user_id, &row).await.map(Some),
-        None => Ok(None),
-    }
+    );
+    one(tx, query, user_id, id).await
 }
 
 /// A series of the person that follows them and is not in that zone yet, or counts from another minute of whole days; locked

@@ -64,17 +64,13 @@ pub async fn write(
     outcomes: &[(usize, &Outcome)],
 ) -> Result<Vec<(usize, PgRow)>, sqlx::Error> {
     // The link, and an address that may be another person's, are nobody's business once the mail is out, or will not go out.
-    let query = concat!(
-        "update delivery.account_mails d set ",
-        delivery::outcome_changes!(),
-        ", message_id = coalesce(o.message_id, d.message_id),
+    let query = delivery::outcome_update!(
+        update "delivery.account_mails",
+        set "message_id = coalesce(o.message_id, d.message_id),
              link_token = case when o.state = 'pending' then d.link_token end,
              email = case when o.state = 'pending' then d.email end,
-             detail = case when o.state = 'pending' then d.detail end from ",
-        delivery::outcome_columns!(),
-        " where ",
-        delivery::outcome_holds!(),
-        " returning o.n"
+             detail = case when o.state = 'pending' then d.detail end",
+        returning
     );
     delivery::write(tx, query, outcomes).await
 }

@@ -188,14 +188,10 @@ pub async fn write(
     tx: &mut PgConnection,
     outcomes: &[(usize, &Outcome)],
 ) -> Result<Vec<(usize, PgRow)>, sqlx::Error> {
-    let query = concat!(
-        "update delivery.digests d set ",
-        delivery::outcome_changes!(),
-        ", message_id = coalesce(o.message_id, d.message_id) from ",
-        delivery::outcome_columns!(),
-        " where ",
-        delivery::outcome_holds!(),
-        " returning o.n, d.id, d.attempts, d.finished_at, extract(epoch from d.finished_at - d.due_at)::float8 as took"
+    let query = delivery::outcome_update!(
+        update "delivery.digests",
+        set "message_id = coalesce(o.message_id, d.message_id)",
+        returning "d.id, d.attempts, d.finished_at, extract(epoch from d.finished_at - d.due_at)::float8 as took"
     );
     let written = delivery::write(tx, query, outcomes).await?;
     let given: HashMap<usize, &Outcome> = outcomes.iter().copied().collect();

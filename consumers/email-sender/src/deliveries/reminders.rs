@@ -88,14 +88,10 @@ pub async fn write(
     tx: &mut PgConnection,
     outcomes: &[(usize, &Outcome)],
 ) -> Result<Vec<(usize, PgRow)>, sqlx::Error> {
-    let query = concat!(
-        "update delivery.deliveries d set ",
-        delivery::outcome_changes!(),
-        ", message_id = coalesce(o.message_id, d.message_id) from ",
-        delivery::outcome_columns!(),
-        " where ",
-        delivery::outcome_holds!(),
-        " returning o.n, d.attempts, d.finished_at, extract(epoch from d.finished_at - coalesce(d.held_until, d.fired_at))::float8 as took"
+    let query = delivery::outcome_update!(
+        update "delivery.deliveries",
+        set "message_id = coalesce(o.message_id, d.message_id)",
+        returning "d.attempts, d.finished_at, extract(epoch from d.finished_at - coalesce(d.held_until, d.fired_at))::float8 as took"
     );
     delivery::write(tx, query, outcomes).await
 }

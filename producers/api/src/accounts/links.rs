@@ -136,8 +136,8 @@ pub async fn send_change(
     Ok(done.rows_affected() > 0)
 }
 
-/// The trace that the mail goes on with.
-fn traceparent() -> Option<String> {
+/// The trace that a mail goes on with: that of the request.
+pub(super) fn traceparent() -> Option<String> {
     Trace::current().map(|trace| trace.to_string())
 }
 

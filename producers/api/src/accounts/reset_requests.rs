@@ -17,7 +17,7 @@ pub async fn insert(db: impl PgExecutor<'_>, email: &str) -> Result<(), sqlx::Er
     sqlx::query("insert into accounts.reset_requests (id, email, traceparent) values ($1, $2, $3)")
         .bind(Uuid::now_v7())
         .bind(email)
-        .bind(Trace::current().map(|trace| trace.to_string()))
+        .bind(links::traceparent())
         .execute(db)
         .await?;
     Ok(())
